@@ -1,0 +1,1 @@
+"""What a causal system and its data are."""

@@ -1,0 +1,252 @@
+"""ExperienceBuffer: everything that was observed and tried, in the order in which it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causal_bayes_opt.core import table
+from causal_bayes_opt.errors import DataError, check_name
+
+
+@dataclass
+class _Log:
+    """Grown by doubling; shared between copies, each of which sees only its own length."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    used: int = 0
+
+
+class ExperienceBuffer:
+    """Append-only log of observations and experiments on named variables.
+
+    Rows are in the user's units and order. A row is an experiment when at least one of its values
+    was set. An outcome may be the whole row or the target alone; what was not measured is NaN, and
+    such rows are left out of `rows` and of the arrays (see `all_rows`).
+
+    Args:
+        variables: the names, in the user's order; None takes those of the first row.
+    """
+
+    def __init__(self, variables: Sequence[str] | None = None) -> None:
+        self._variables: tuple[str, ...] | None = None
+        self._length = 0
+        self._log = _Log(np.empty((0, 0)), np.empty((0, 0), dtype=bool))
+        if variables is not None:
+            self._name(variables)
+
+    # -- in ------------------------------------------------------------------------------------
+
+    def add_observation(self, row: Mapping[str, float]) -> None:
+        """Append one row in which nothing was set; every variable must be there.
+
+        Raises:
+            DataError: a value is missing or not finite.
+            UnknownNameError: a name is not among the variables.
+        """
+        values = self._row(row)
+        self._require_complete(values)
+        self._append(values[None, :], np.zeros((1, values.size), dtype=bool))
+
+    def add_observations(
+        self, rows: pd.DataFrame | np.ndarray | Iterable[Mapping[str, float]]
+    ) -> None:
+        """Append rows in which nothing was set: a DataFrame, an array ``[n, n_vars]`` or mappings."""
+        if isinstance(rows, pd.DataFrame):
+            self._extend(table.from_frame(rows))
+        elif isinstance(rows, np.ndarray):
+            self._extend(table.from_arrays(rows, None, self._variables))
+        else:
+            for row in rows:
+                self.add_observation(row)
+
+    def add_intervention(
+        self, intervention: Mapping[str, float], outcome: Mapping[str, float]
+    ) -> None:
+        """Append one experiment.
+
+        Args:
+            intervention: the names set and their values.
+            outcome: the values measured, of every variable or of the target alone. What was set
+                need not be repeated; if it is, it must agree.
+
+        Raises:
+            DataError: nothing was set, an empty outcome, a value that is not finite or disagrees.
+            UnknownNameError: a name is not among the variables.
+        """
+        if not intervention:
+            raise DataError("an experiment must set at least one variable; else add an observation")
+        row = {**outcome, **intervention}
+        values = self._row(row)
+        for name, value in intervention.items():
+            measured = outcome.get(name, value)
+            if not np.isclose(measured, value, rtol=1e-5, atol=1e-8):
+                raise DataError(f"{name!r} was set to {value:g} but its outcome is {measured:g}")
+        if not set(outcome) - set(intervention):
+            raise DataError(
+                "the outcome measures nothing but what was set; give at least the target"
+            )
+        mask = np.array([[name in intervention for name in self.get_variable_names()]])
+        self._append(values[None, :], mask)
+
+    @classmethod
+    def from_dataframe(cls, frame: pd.DataFrame, ignore: Iterable[str] = ()) -> ExperienceBuffer:
+        """Read rows in the data-file layout (a column a variable, optional column ``do``)."""
+        return cls.from_table(table.from_frame(frame, ignore))
+
+    @classmethod
+    def from_csv(cls, path: str | Path, ignore: Iterable[str] = ()) -> ExperienceBuffer:
+        """Read a data file; see `core.table.read_csv` for the layout and what is raised."""
+        return cls.from_table(table.read_csv(path, ignore))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        values: np.ndarray,
+        mask: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+    ) -> ExperienceBuffer:
+        """Take an array ``[n, n_vars]`` and a boolean mask of its shape, True where set."""
+        return cls.from_table(table.from_arrays(values, mask, names))
+
+    @classmethod
+    def from_table(cls, rows: table.Table) -> ExperienceBuffer:
+        """Take rows that were checked at the boundary."""
+        buffer = cls(rows.variables)
+        buffer._extend(rows)
+        return buffer
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def all_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``[n, n_vars]`` float64 (NaN where not measured) and mask, in order of time."""
+        return self._log.values[: self._length].copy(), self._log.mask[: self._length].copy()
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Complete rows: values ``[n, n_vars]`` float64, mask ``[n, n_vars]`` True where set."""
+        values, mask = self.all_rows()
+        complete = np.isfinite(values).all(axis=1)
+        return values[complete], mask[complete]
+
+    def get_observations_as_array(self) -> np.ndarray:
+        """Observational rows ``[n_obs, n_vars]``, float64, user's units."""
+        values, mask = self.rows()
+        return values[~mask.any(axis=1)]
+
+    def get_interventions_as_array(self) -> np.ndarray:
+        """Experimental rows ``[n_int, n_vars, 2]``, float64: value and indicator (1 where set)."""
+        values, mask = self.rows()
+        tried = mask.any(axis=1)
+        return np.stack([values[tried], mask[tried].astype(np.float64)], axis=-1)
+
+    def get_variable_names(self) -> list[str]:
+        """The names, in the user's order (empty while nothing is known)."""
+        return list(self._variables or ())
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """All rows in the data-file layout."""
+        return table.to_frame(self.get_variable_names(), *self.all_rows())
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a data file that `from_csv` reads back bit by bit."""
+        self.to_dataframe().to_csv(path, index=False, float_format="%.17g")
+
+    def copy(self) -> ExperienceBuffer:
+        """Return a buffer with the same rows; either may grow without the other seeing it.
+
+        Rows are shared, not duplicated: the cost does not depend on their number.
+        """
+        other = ExperienceBuffer()
+        other._variables, other._length, other._log = self._variables, self._length, self._log
+        return other
+
+    @property
+    def n_observations(self) -> int:
+        """Number of rows in which nothing was set."""
+        return self._length - self.n_interventions
+
+    @property
+    def n_interventions(self) -> int:
+        """Number of rows in which something was set."""
+        return int(self._log.mask[: self._length].any(axis=1).sum())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ExperienceBuffer):
+            return NotImplemented
+        mine, theirs = self.all_rows(), other.all_rows()
+        return (
+            self._variables == other._variables
+            and np.array_equal(mine[0], theirs[0], equal_nan=True)
+            and np.array_equal(mine[1], theirs[1])
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return (
+            f"ExperienceBuffer({self.n_observations} observations, "
+            f"{self.n_interventions} experiments on {len(self._variables or ())} variables)"
+        )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _name(self, variables: Sequence[str]) -> None:
+        names = tuple(map(str, variables))
+        # The same checks as for a file: duplicates and nameless columns are refused.
+        table.from_arrays(np.zeros((0, len(names))), None, names)
+        self._variables = names
+        self._log = _Log(np.empty((0, len(names))), np.empty((0, len(names)), dtype=bool))
+
+    def _row(self, row: Mapping[str, float]) -> np.ndarray:
+        if self._variables is None:
+            self._name(list(row))
+        names = self.get_variable_names()
+        for name, value in row.items():
+            check_name(name, names, "variable")
+            if not np.isfinite(value):
+                raise DataError(f"variable {name!r} is {value}; a finite number is needed")
+        return np.array([float(row.get(name, np.nan)) for name in names])
+
+    def _require_complete(self, values: np.ndarray) -> None:
+        missing = [n for n, v in zip(self.get_variable_names(), values, strict=True) if v != v]
+        if missing:
+            raise DataError(
+                f"an observation lacks a value of {missing[0]!r}; all variables are needed"
+            )
+
+    def _extend(self, rows: table.Table) -> None:
+        if self._variables is None:
+            self._name(rows.variables)
+        if set(rows.variables) != set(self._variables or ()):
+            raise DataError(
+                f"rows have the variables {list(rows.variables)}; "
+                f"the buffer has {self.get_variable_names()}"
+            )
+        order = [rows.variables.index(name) for name in self.get_variable_names()]
+        self._append(rows.values[:, order], rows.mask[:, order])
+
+    def _append(self, values: np.ndarray, mask: np.ndarray) -> None:
+        log, end = self._log, self._length + len(values)
+        if log.used != self._length or end > len(log.values):
+            log = _grown(log, self._length, end)
+            self._log = log
+        log.values[self._length : end] = values
+        log.mask[self._length : end] = mask
+        log.used = self._length = end
+
+
+def _grown(log: _Log, length: int, needed: int) -> _Log:
+    """A log of its own with the first `length` rows and room for at least `needed`."""
+    room = max(16, 2 * needed)
+    values = np.empty((room, log.values.shape[1]))
+    mask = np.zeros((room, log.mask.shape[1]), dtype=bool)
+    values[:length], mask[:length] = log.values[:length], log.mask[:length]
+    return _Log(values, mask, length)

@@ -1,0 +1,159 @@
+"""The boundary where a user's table becomes rows: files and DataFrames are checked here, once."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from causal_bayes_opt.errors import DataError, UnknownNameError, nearest
+
+DO_COLUMN = "do"
+SEPARATOR = ";"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Checked rows: `values` ``[n, n_vars]`` float64, `mask` ``[n, n_vars]`` True where set."""
+
+    variables: tuple[str, ...]
+    values: np.ndarray
+    mask: np.ndarray
+
+
+def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
+    """Read a data file: one column a variable, and optionally ``do`` with the names set in a row.
+
+    Raises:
+        DataError: the file is missing, empty, has duplicate columns or cells that are no numbers.
+        UnknownNameError: ``do`` or `ignore` names a column that does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"no such file: {str(path)!r}")
+    if path.is_dir():
+        raise DataError(f"{str(path)!r} is a folder; a CSV file is needed")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = [name.strip() for name in next(csv.reader(file), [])]
+        if not any(header):
+            raise DataError(f"{str(path)!r} is empty; its first line must name the columns")
+        _refuse_duplicates(header)
+        frame = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+        ).set_axis(header, axis=1)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not a text file in UTF-8") from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+        raise DataError(f"{str(path)!r} cannot be read as CSV: {error}") from error
+    return from_frame(frame, ignore)
+
+
+def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:
+    """Check a DataFrame in the layout of a data file; see `read_csv` for what is raised."""
+    names = [str(name) for name in frame.columns]
+    _refuse_duplicates(names)
+    frame = frame.set_axis(names, axis=1)
+    ignored = set()
+    for name in ignore:
+        if name not in names:
+            raise UnknownNameError(f"unknown column to ignore: {name!r}{nearest(name, names)}")
+        ignored.add(name)
+    variables = tuple(name for name in names if name not in ignored and name != DO_COLUMN)
+    if not variables:
+        raise DataError("the table has no variables: every column is ignored or named 'do'")
+    if len(frame) == 0:
+        raise DataError("the table has column names but no rows; at least 2 rows are needed")
+    values = np.column_stack([_numbers(frame[name], name) for name in variables])
+    if DO_COLUMN in names and DO_COLUMN not in ignored:
+        mask = _mask(frame[DO_COLUMN], variables, ignored)
+    else:
+        mask = np.zeros(values.shape, dtype=bool)
+    return Table(variables, values, mask)
+
+
+def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str] | None) -> Table:
+    """Check an array ``[n, n_vars]`` with a boolean mask of its shape, True where a value was set.
+
+    Raises:
+        DataError: shapes that do not fit, or cells that are not finite numbers.
+    """
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise DataError(f"data have shape {array.shape}; expected two axes [n_rows, n_vars]")
+    if names is None:
+        names = [f"X{i + 1}" for i in range(array.shape[1])]
+    if len(names) != array.shape[1]:
+        raise DataError(f"{len(names)} names were given for {array.shape[1]} columns")
+    _refuse_duplicates(list(names))
+    if mask is None:
+        mask = np.zeros(array.shape, dtype=bool)
+    mask = np.asarray(mask)
+    if mask.shape != array.shape:
+        raise DataError(
+            f"the mask of interventions has shape {mask.shape}; expected that of the data, "
+            f"{array.shape}"
+        )
+    columns = [_numbers(pd.Series(array[:, i]), str(name)) for i, name in enumerate(names)]
+    numbers = np.column_stack(columns) if columns else np.zeros((len(array), 0))
+    return Table(tuple(map(str, names)), numbers, mask.astype(bool))
+
+
+def to_frame(variables: Sequence[str], values: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
+    """Return rows as a DataFrame; the column ``do`` is there when any value was set."""
+    frame = pd.DataFrame(values, columns=list(variables))
+    if mask.any():
+        names = np.asarray(variables, dtype=object)
+        frame[DO_COLUMN] = [SEPARATOR.join(names[row]) for row in mask]
+    return frame
+
+
+def _refuse_duplicates(names: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"column {repeated[0]!r} occurs more than once; give every column one name")
+    if any(not name.strip() for name in names):
+        raise DataError("a column has no name; name every column in the first line")
+
+
+def _numbers(column: pd.Series, name: str) -> np.ndarray:
+    """Return a column as float64, or say which cell is no finite number (rows count from 1)."""
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if bad.size:
+        row = int(bad[0])
+        cell = column.iloc[row]
+        missing = cell is None or cell != cell or str(cell).strip() in ("", "nan", "NaN", "NA")
+        problem = "is missing" if missing else f"is {str(cell)!r}, which is no finite number"
+        more = f" ({bad.size - 1} more such cells in this column)" if bad.size > 1 else ""
+        raise DataError(f"column {name!r}, row {row + 1}: the value {problem}{more}")
+    return numbers
+
+
+def _mask(column: pd.Series, variables: tuple[str, ...], ignored: set[str]) -> np.ndarray:
+    mask = np.zeros((len(column), len(variables)), dtype=bool)
+    index = {name: i for i, name in enumerate(variables)}
+    cells = column.fillna("").astype(str)
+    for cell in cells.unique():
+        set_names = [part.strip() for part in cell.split(SEPARATOR) if part.strip()]
+        if not set_names:
+            continue
+        rows = np.flatnonzero(cells.to_numpy() == cell)
+        for name in set_names:
+            if name in ignored:
+                raise DataError(
+                    f"column 'do', row {int(rows[0]) + 1}: {name!r} was set there but its column "
+                    "is ignored; leave those rows out, or keep the column"
+                )
+            if name not in index:
+                raise UnknownNameError(
+                    f"column 'do', row {int(rows[0]) + 1}: unknown variable {name!r}"
+                    f"{nearest(name, variables)}"
+                )
+            mask[rows, index[name]] = True
+    return mask
