@@ -1,0 +1,1 @@
+"""From rows to a posterior over the target's parent sets."""

@@ -1,0 +1,268 @@
+"""Data to network input: the only place where rows become numbers for a network.
+
+Rows are reduced to statistics of ordered pairs of variables. For linear Gaussian systems with
+perfect interventions one scatter matrix a node, over the rows in which that node was not set, is
+sufficient (Cooper and Yoo 1999), so cost grows with the number of variables and not of rows.
+Everything is computed from rows standardised by the observational ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from causal_bayes_opt.surrogate.local_scores import log_odds, set_scores
+from causal_bayes_opt.surrogate.posterior import all_subsets
+
+ENCODING_VERSION = 1
+MAX_CANDIDATES = 11
+SCALES = (0.5, 2.0)  # the prior's t: broad weights (BGe's default), and narrow ones
+
+
+class Rows(NamedTuple):
+    """Padded rows of one system. Leading axes may be systems.
+
+    Units do not matter: rows are standardised by the observational ones first.
+    """
+
+    obs_data: jax.Array  # [n_obs, n_vars]
+    int_data: jax.Array  # [n_int, n_vars, 2]: value, indicator (1 where set)
+    obs_rows: jax.Array  # bool [n_obs], False where padded
+    int_rows: jax.Array  # bool [n_int]
+    present: jax.Array  # bool [n_vars]
+
+
+class Encoding(NamedTuple):
+    """What the network sees of one system."""
+
+    pairs: jax.Array  # [n_vars, n_vars, n_features], of i -> j at [i, j]
+    candidates: jax.Array  # int [n_vars, n_candidates], the possible parents that are enumerated
+    allowed: jax.Array  # bool [n_vars, n_candidates], False where a slot is padding
+    scores: jax.Array  # [n_vars, n_sets, n_scales], local log-scores relative to the empty set
+    reverse: jax.Array  # [n_vars, n_candidates, n_scales], log-odds that node -> candidate locally
+    log_prior_odds: jax.Array  # [], of one edge
+    present: jax.Array  # bool [n_vars]
+
+
+def encode(rows: Rows) -> Encoding:
+    """Turn the rows of one system (no leading axes) into what the network sees."""
+    values, was_set, weight = _standardised(rows)
+    n_vars = values.shape[-1]
+    free = (1.0 - was_set) * weight[:, None]
+    # One GEMM a node: second moments and sums over the rows in which that node was not set.
+    scatter = jnp.einsum("rj,ra,rb->jab", free, values, values)
+    total = free.T @ values
+    count = free.sum(axis=0)
+    tried = was_set * weight[:, None]
+    moments = _moments(values, weight * (1.0 - was_set.max(axis=1, initial=0.0)))
+    regression, t_stat, log_residual = _regression(scatter, total, count)
+
+    n_candidates = min(n_vars - 1, MAX_CANDIDATES)
+    candidates, allowed = _choose_candidates(
+        t_stat, moments.correlation, rows.present, n_candidates
+    )
+    n_present = rows.present.sum()
+    odds = jnp.minimum(0.5, 2.0 / jnp.maximum(n_present - 1.0, 1.0))
+    log_prior_odds = jnp.log(odds) - jnp.log1p(-odds)
+    scores, local = _local_posteriors(scatter, total, count, candidates, allowed, log_prior_odds)
+    local_pairs = _to_pairs(local, candidates, allowed, n_vars)
+    reverse = jax.vmap(lambda own, j: local_pairs[j, own])(candidates, jnp.arange(n_vars))
+
+    pair_features = jnp.concatenate(
+        [
+            jnp.stack(
+                [
+                    moments.correlation,
+                    moments.partial,
+                    regression,
+                    jnp.arcsinh(t_stat),
+                    jnp.arcsinh(moments.square),
+                    jnp.arcsinh(moments.cube),
+                    jnp.arcsinh(moments.squares),
+                ],
+                axis=-1,
+            ),
+            jnp.arcsinh(local_pairs),
+            jax.nn.sigmoid(local_pairs),
+            _effects(values, tried),
+        ],
+        axis=-1,
+    )
+    nodes = jnp.stack(
+        [
+            log_residual,
+            jnp.log1p(count),
+            jnp.log1p(tried.sum(axis=0)),
+            jnp.broadcast_to(jnp.log1p(rows.obs_rows.sum()), (n_vars,)),
+            jnp.arcsinh(moments.skew),
+            jnp.arcsinh(moments.kurtosis),
+            jnp.broadcast_to(jnp.log1p(n_present), (n_vars,)),
+            jnp.log1p(jnp.abs(values).max(axis=0, initial=0.0)),
+        ],
+        axis=-1,
+    )
+    both = rows.present[:, None] & rows.present[None, :]
+    features = jnp.concatenate(
+        [
+            pair_features,
+            jnp.swapaxes(pair_features, 0, 1),
+            jnp.broadcast_to(nodes[:, None], (n_vars, n_vars, nodes.shape[-1])),
+            jnp.broadcast_to(nodes[None, :], (n_vars, n_vars, nodes.shape[-1])),
+            jnp.eye(n_vars)[..., None],
+        ],
+        axis=-1,
+    )
+    pairs = jnp.where(both[..., None], jnp.clip(features, -30.0, 30.0), 0.0)
+    return Encoding(pairs, candidates, allowed, scores, reverse, log_prior_odds, rows.present)
+
+
+class _Moments(NamedTuple):
+    correlation: jax.Array  # [n_vars, n_vars]
+    partial: jax.Array
+    square: jax.Array  # E[x_i² x_j]
+    cube: jax.Array  # E[x_i³ x_j] - 3 E[x_i x_j]
+    squares: jax.Array  # E[x_i² x_j²] - 1 - 2 E[x_i x_j]²
+    skew: jax.Array  # [n_vars]
+    kurtosis: jax.Array
+
+
+def _standardised(rows: Rows) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Values and indicators ``[n_rows, n_vars]`` of all rows, and row weights ``[n_rows]``."""
+    obs_weight = rows.obs_rows.astype(jnp.float32)
+    n_obs = jnp.maximum(obs_weight.sum(), 1.0)
+    obs = rows.obs_data.astype(jnp.float32)
+    tried = rows.int_data[..., 0].astype(jnp.float32)
+    mean = obs_weight @ obs / n_obs
+    deviation = jnp.sqrt(obs_weight @ (obs - mean) ** 2 / n_obs)
+    scale = jnp.where(deviation > 0, deviation, 1.0)
+    weight = jnp.concatenate([obs_weight, rows.int_rows.astype(jnp.float32)])
+    values = (jnp.concatenate([obs, tried]) - mean) / scale
+    values = jnp.where((weight[:, None] > 0) & rows.present, values, 0.0)
+    indicator = rows.int_data[..., 1].astype(jnp.float32) * rows.present
+    was_set = jnp.concatenate([jnp.zeros_like(obs), indicator])
+    return values, was_set * weight[:, None], weight
+
+
+def _moments(values: jax.Array, weight: jax.Array) -> _Moments:
+    """Moments over the observational rows; partial correlations with a ridge of one row."""
+    n = jnp.maximum(weight.sum(), 1.0)
+    x = values * (weight > 0)[:, None]
+    second = x.T @ x / n
+    n_vars = values.shape[-1]
+    ridge = second * n / (n + 1.0) + jnp.eye(n_vars) * (1.0 / (n + 1.0) + 1e-4)
+    precision = jnp.linalg.inv(ridge)
+    root = jnp.sqrt(jnp.maximum(jnp.diag(precision), 1e-9))
+    partial = jnp.clip(-precision / jnp.outer(root, root), -1.0, 1.0)
+    off = 1.0 - jnp.eye(n_vars)
+    squared = x**2
+    return _Moments(
+        correlation=second * off,
+        partial=partial * off,
+        square=squared.T @ x / n * off,
+        cube=((x**3).T @ x / n - 3 * second) * off,
+        squares=(squared.T @ squared / n - 1.0 - 2 * second**2) * off,
+        skew=(x**3).sum(axis=0) / n,
+        kurtosis=(x**4).sum(axis=0) / n - 3.0,
+    )
+
+
+def _regression(
+    scatter: jax.Array, total: jax.Array, count: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Ridge regression of every node on all the rest, over the rows in which it was not set.
+
+    Returns coefficients and t-statistics ``[n_vars, n_vars]`` (of i in j at [i, j]) and the log of
+    the residual variance ``[n_vars]``.
+    """
+    n_vars = scatter.shape[-1]
+    eye = jnp.eye(n_vars)
+    centred = scatter - total[:, :, None] * total[:, None, :] / (count + 1.0)[:, None, None]
+    inverse = jnp.linalg.inv(centred + 0.5 * eye)
+    own = jnp.maximum(jnp.diagonal(jnp.diagonal(inverse, axis1=1, axis2=2)), 1e-9)
+    row = inverse[jnp.arange(n_vars), jnp.arange(n_vars)]  # [j, i]
+    coefficients = -row / own[:, None]
+    residual = 1.0 / own / jnp.maximum(count, 1.0)
+    # Var of a coefficient: residual variance times the inverse Gram matrix of the regressors.
+    gram = jnp.diagonal(inverse, axis1=1, axis2=2) - row**2 / own[:, None]
+    error = jnp.sqrt(jnp.maximum(residual[:, None] * gram, 1e-12))
+    off = 1.0 - eye
+    t_stat = jnp.clip(coefficients / error, -1e4, 1e4)
+    return coefficients.T * off, t_stat.T * off, jnp.log(residual + 1e-6)
+
+
+def _effects(values: jax.Array, tried: jax.Array) -> jax.Array:
+    """What setting i did to j ``[n_vars, n_vars, 6]``; zeros where i was never set."""
+    free = 1.0 - tried
+    n = jnp.einsum("ri,rj->ij", tried, free)
+    safe = n + 1.0
+    cross = jnp.einsum("ri,rj->ij", tried * values, free * values)
+    own = jnp.einsum("ri,rj->ij", tried * values**2, free)
+    other = jnp.einsum("ri,rj->ij", tried, free * values**2)
+    mean = jnp.einsum("ri,rj->ij", tried, free * values) / safe
+    slope = cross / (own + 1.0)
+    residual = jnp.maximum(other - slope * cross, 0.0)
+    t_stat = slope * jnp.sqrt(own + 1.0) / jnp.sqrt((residual + 1.0) / safe)
+    off = 1.0 - jnp.eye(values.shape[-1])
+    features = [
+        slope,
+        jnp.arcsinh(t_stat),
+        mean,
+        jnp.log((other + 1.0) / safe),
+        jnp.log((residual + 1.0) / safe),
+        jnp.log1p(n),
+    ]
+    return jnp.stack(features, axis=-1) * off[..., None]
+
+
+def _choose_candidates(
+    t_stat: jax.Array, correlation: jax.Array, present: jax.Array, n_candidates: int
+) -> tuple[jax.Array, jax.Array]:
+    """The most relevant possible parents of every node ``[n_vars, n_candidates]``."""
+    n_vars = present.shape[0]
+    relevance = jnp.log1p(jnp.abs(t_stat)) + jnp.abs(correlation)
+    possible = present[:, None] & ~jnp.eye(n_vars, dtype=bool)
+    ranked, candidates = jax.lax.top_k(jnp.where(possible, relevance, -1.0).T, n_candidates)
+    return candidates, (ranked >= 0.0) & present[:, None]
+
+
+def _local_posteriors(
+    scatter: jax.Array,
+    total: jax.Array,
+    count: jax.Array,
+    candidates: jax.Array,
+    allowed: jax.Array,
+    log_prior_odds: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of all sets of candidates, and each candidate's log-odds, node by node.
+
+    Returns ``[n_vars, n_sets, n_scales]`` and ``[n_vars, n_candidates, n_scales]``. A node is
+    looked at alone here: that no cycle may close is left to the network.
+    """
+    members = jnp.asarray(all_subsets(candidates.shape[-1]))
+    sizes = members.sum(axis=1).astype(jnp.float32)
+
+    def node(
+        own: jax.Array, s: jax.Array, m: jax.Array, n: jax.Array, c: jax.Array, a: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        index = jnp.concatenate([c, own[None]])
+        block, part = s[index[:, None], index[None, :]], m[index]
+        scores = jnp.stack([set_scores(block, part, n, t, sizes) for t in SCALES], axis=-1)
+        possible = ~(members & ~a).any(axis=1)
+        weights = jnp.where(possible[:, None], scores + sizes[:, None] * log_prior_odds, -jnp.inf)
+        odds = jax.vmap(log_odds, in_axes=(1, None), out_axes=1)(weights, members)
+        return scores, jnp.clip(jnp.where(a[:, None], odds, -1e4), -1e4, 1e4)
+
+    nodes = jnp.arange(candidates.shape[0])
+    return jax.vmap(node)(nodes, scatter, total, count, candidates, allowed)
+
+
+def _to_pairs(
+    local: jax.Array, candidates: jax.Array, allowed: jax.Array, n_vars: int
+) -> jax.Array:
+    """Log-odds at [candidate, node]; -10 for pairs that are not looked at."""
+    place = jax.nn.one_hot(candidates, n_vars) * allowed[..., None]  # [node, slot, variable]
+    filled = jnp.einsum("jkv,jks->vjs", place, local)
+    looked_at = jnp.einsum("jkv->vj", place)[..., None] > 0
+    return jnp.where(looked_at, filled, -10.0)

@@ -1,0 +1,86 @@
+"""How good posteriors over parent sets are, against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from causal_bayes_opt.errors import DataError
+from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Quality over a number of systems, one target each.
+
+    Attributes:
+        n_systems: number of systems.
+        f1: of the marginals above one half, pooled over all candidate edges.
+        average_precision: of the marginals, pooled over all candidate edges.
+        negative_log_probability: of the true parent set, mean over systems, in nats.
+        standard_error: of that mean.
+        exact_match: share of systems whose most probable set is the true one.
+    """
+
+    n_systems: int
+    f1: float
+    average_precision: float
+    negative_log_probability: float
+    standard_error: float
+    exact_match: float
+
+
+def judge(posteriors: Sequence[ParentSetPosterior], truths: Sequence[frozenset[str]]) -> Quality:
+    """Judge posteriors against the true parent sets.
+
+    Raises:
+        DataError: no systems, or as many truths as posteriors are not there.
+    """
+    if not posteriors or len(posteriors) != len(truths):
+        raise DataError(f"{len(posteriors)} posteriors and {len(truths)} truths; expected as many")
+    losses = np.array([set_loss(p, t) for p, t in zip(posteriors, truths, strict=True)])
+    scores = np.array([p.marginals[name] for p in posteriors for name in p.candidates])
+    edges = np.array(
+        [name in t for p, t in zip(posteriors, truths, strict=True) for name in p.candidates]
+    )
+    best = [p.top_sets(1)[0][0] == t for p, t in zip(posteriors, truths, strict=True)]
+    return Quality(
+        n_systems=len(truths),
+        f1=f1_score(scores > 0.5, edges),
+        average_precision=average_precision(scores, edges),
+        negative_log_probability=float(losses.mean()),
+        standard_error=float(losses.std() / np.sqrt(len(losses))),
+        exact_match=float(np.mean(best)),
+    )
+
+
+def set_loss(posterior: ParentSetPosterior, truth: frozenset[str]) -> float:
+    """-log probability of the true set in nats, floored at 1e-12."""
+    return float(-np.log(max(posterior.probability(truth), FLOOR)))
+
+
+def f1_score(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """F1 of boolean ``[n]`` against boolean ``[n]``; 1 where both are empty."""
+    hits = float((predicted & truth).sum())
+    total = float(predicted.sum() + truth.sum())
+    return 2 * hits / total if total else 1.0
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Mean precision at the rank of each true edge; ties share a rank. 0 where none is true.
+
+    The step-wise sum, not the trapezoid, which overrates nearly constant scores.
+    """
+    positives = int(truth.sum())
+    if positives == 0:
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(truth[order])
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    precision = hits[last_of_tie] / (np.flatnonzero(last_of_tie) + 1)
+    gained = np.diff(np.concatenate([[0], hits[last_of_tie]]))
+    return float((precision * gained).sum() / positives)

@@ -1,0 +1,306 @@
+"""Trained networks: saved, loaded, and used as surrogates."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name, nearest
+from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
+from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, JointPosteriors, PredictorConfig
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, default_edge_probability
+
+FORMAT = "causal_bayes_opt.predictor/1"
+DEFAULT_MODEL = "linear-gaussian-v1"
+VARIABLE_BUCKETS = (8, 12, 16, 24, 32, 50, 64, 100)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network with its weights and its card.
+
+    Attributes:
+        name: what it is called in answers.
+        model: the pure functions.
+        params: the weights.
+        card: what it was trained on, and measured; JSON values.
+    """
+
+    name: str
+    model: AmortizedModel
+    params: hk.Params
+    card: Mapping[str, Any]
+
+
+def save_model(trained: TrainedModel, path: str | Path) -> Path:
+    """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
+    path = Path(path).with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flat = {
+        f"{module}//{name}": np.asarray(value, dtype=np.float32)
+        for module, own in trained.params.items()
+        for name, value in own.items()
+    }
+    header = {"format": FORMAT, "name": trained.name, **trained.model.describe()}
+    weights = path.with_suffix(".safetensors")
+    save_file(flat, weights.with_suffix(".partial"))
+    os.replace(weights.with_suffix(".partial"), weights)
+    path.write_text(json.dumps({**header, "card": trained.card}, indent=1) + "\n")
+    return path
+
+
+@cache
+def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
+    """Load a shipped model by its name, or any model by the path of its header.
+
+    Raises:
+        ModelError: no such model, or a file that does not fit this version, and why.
+    """
+    path = _find(name_or_path)
+    try:
+        header = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{str(path)!r} is no model header: {error}") from error
+    if header.get("format") != FORMAT:
+        raise ModelError(
+            f"{str(path)!r} has the format {header.get('format')!r}; this version reads {FORMAT!r}"
+        )
+    if header["encoding_version"] != ENCODING_VERSION:
+        raise ModelError(
+            f"{str(path)!r} was trained for encoding {header['encoding_version']}; this version "
+            f"has encoding {ENCODING_VERSION}; train it again or use the version that made it"
+        )
+    model = AmortizedModel(PredictorConfig(**header["config"]))
+    try:
+        flat = load_file(path.with_suffix(".safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the weights of {str(path)!r} cannot be read: {error}") from error
+    params: dict[str, dict[str, jax.Array]] = {}
+    for name, value in flat.items():
+        module, _, leaf = name.rpartition("//")
+        params.setdefault(module, {})[leaf] = jnp.asarray(value)
+    _require_same_shapes(model, params, path)
+    return TrainedModel(header["name"], model, params, header["card"])
+
+
+def network_surrogate(trained: TrainedModel) -> Surrogate:
+    """The network as a surrogate."""
+
+    def surrogate(
+        buffer: ExperienceBuffer,
+        target: str,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> ParentSetPosterior:
+        check_name(target, buffer.get_variable_names(), "target")
+        return network_posteriors(trained, buffer, (target,), prior=prior)[target]
+
+    return surrogate
+
+
+def network_posterior(
+    buffer: ExperienceBuffer,
+    target: str,
+    *,
+    prior: EdgePrior | None = None,
+    key: jax.Array | None = None,
+) -> ParentSetPosterior:
+    """The shipped network as a surrogate; see `protocol.Surrogate`."""
+    return network_surrogate(load_pretrained())(buffer, target, prior=prior, key=key)
+
+
+def network_posteriors(
+    trained: TrainedModel,
+    buffer: ExperienceBuffer,
+    targets: tuple[str, ...] | None = None,
+    *,
+    prior: EdgePrior | None = None,
+) -> dict[str, ParentSetPosterior]:
+    """Posteriors of several targets (None: all variables) from one pass of the network.
+
+    Known and forbidden edges condition the network's distribution; another edge probability
+    changes the odds of a set by its number of members.
+    """
+    names = buffer.get_variable_names()
+    if len(names) > VARIABLE_BUCKETS[-1]:
+        raise MethodLimitError(
+            f"{len(names)} variables; the network takes at most {VARIABLE_BUCKETS[-1]}; leave some "
+            "out"
+        )
+    rows = pad_rows(buffer)
+    joint = jax.tree.map(np.asarray, _jitted_joint(trained.model)(trained.params, rows))
+    metadata = {
+        "method": "network",
+        "model": trained.name,
+        "warnings": _support_warnings(trained, buffer),
+    }
+    return {
+        target: _to_posterior(joint, names, target, prior or EdgePrior(), metadata)
+        for target in targets or names
+    }
+
+
+def pad_rows(buffer: ExperienceBuffer) -> Rows:
+    """Standardised rows of a buffer, padded to the bucket of their size."""
+    scaling = Scaling.of(buffer)
+    values, mask = buffer.rows()
+    values = scaling.apply(values)
+    tried = mask.any(axis=1)
+    n_vars = values.shape[1]
+    room = next(size for size in VARIABLE_BUCKETS if size >= n_vars)
+    n_obs, n_int = int((~tried).sum()), int(tried.sum())
+    obs = np.zeros((_power_of_two(n_obs, 128), room), np.float32)
+    trials = np.zeros((_power_of_two(n_int, 32), room, 2), np.float32)
+    obs[:n_obs, :n_vars] = values[~tried]
+    trials[:n_int, :n_vars, 0] = values[tried]
+    trials[:n_int, :n_vars, 1] = mask[tried]
+    # NumPy arrays: the jitted call moves them to the device faster than one by one.
+    arrays: tuple[Any, ...] = (
+        obs,
+        trials,
+        np.arange(len(obs)) < n_obs,
+        np.arange(len(trials)) < n_int,
+        np.arange(room) < n_vars,
+    )
+    return Rows(*arrays)
+
+
+@lru_cache(maxsize=8)
+def _jitted_joint(model: AmortizedModel) -> Any:
+    return jax.jit(model.joint)
+
+
+class _Reduced(NamedTuple):
+    members: np.ndarray
+    log_probs: np.ndarray
+
+
+def _to_posterior(
+    joint: JointPosteriors,
+    names: list[str],
+    target: str,
+    prior: EdgePrior,
+    metadata: dict[str, Any],
+) -> ParentSetPosterior:
+    t, d = names.index(target), len(names)
+    slots = np.asarray(joint.candidates[t])
+    table = all_subsets(len(slots))
+    log_probs = np.asarray(joint.log_probs[t], dtype=np.float64)
+    possible = log_probs > -1e8
+    members = np.zeros((int(possible.sum()), d), dtype=bool)
+    inside = slots < d
+    members[:, slots[inside]] = table[possible][:, inside]
+    reduced = _condition(_Reduced(members, log_probs[possible]), names, t, prior)
+    marginals = np.exp(reduced.log_probs) @ reduced.members
+    posterior = ParentSetPosterior.from_log_probs(
+        names, target, reduced.members, reduced.log_probs, metadata
+    )
+    if d - 1 <= MAX_CANDIDATES:
+        return posterior
+    return _with_outsiders(posterior, np.asarray(joint.marginals[t][:d]), marginals, slots)
+
+
+def _condition(sets: _Reduced, names: list[str], t: int, prior: EdgePrior) -> _Reduced:
+    known, forbidden = prior.matrices(names)
+    keep = ~(sets.members & forbidden[:, t]).any(axis=1)
+    keep &= ~(~sets.members & known[:, t]).any(axis=1)
+    # What t causes for certain cannot cause it.
+    keep &= ~(sets.members & known[t]).any(axis=1)
+    if not keep.any():
+        raise ConfigError(
+            f"no parent set of {names[t]!r} that the network enumerates agrees with the known and "
+            "forbidden edges"
+        )
+    members, log_probs = sets.members[keep], sets.log_probs[keep]
+    p, default = prior.probability(len(names)), default_edge_probability(len(names))
+    change = np.log(p / (1 - p)) - np.log(default / (1 - default))
+    log_probs = log_probs + members.sum(axis=1) * change
+    log_probs = log_probs - np.logaddexp.reduce(log_probs)
+    return _Reduced(members, log_probs)
+
+
+def _with_outsiders(
+    posterior: ParentSetPosterior, marginals: np.ndarray, inside: np.ndarray, slots: np.ndarray
+) -> ParentSetPosterior:
+    """Beyond 12 variables: those that are not enumerated are independent of the listed sets."""
+    merged = marginals.astype(np.float64)
+    listed = slots[slots < len(merged)]
+    merged[listed] = inside[listed]
+    outside = np.delete(merged, listed)
+    outside = np.clip(outside[outside > 0], 1e-12, 1 - 1e-12)
+    none = float(np.prod(1 - outside))
+    extra = float(-(outside * np.log(outside) + (1 - outside) * np.log1p(-outside)).sum())
+    probs = {s: p * none for s, p in posterior.posterior_probs.items()}
+    return ParentSetPosterior(
+        target_variable=posterior.target_variable,
+        posterior_probs=probs,  # type: ignore[arg-type]  # the class makes it a PMap
+        uncertainty=posterior.uncertainty + extra,
+        metadata=posterior.metadata,
+        variables=posterior.variables,
+        marginals={  # type: ignore[arg-type]
+            name: float(merged[i])
+            for i, name in enumerate(posterior.variables)
+            if name != posterior.target_variable
+        },
+        mass_left_out=max(1.0 - sum(probs.values()), 0.0),
+    )
+
+
+def _support_warnings(trained: TrainedModel, buffer: ExperienceBuffer) -> tuple[str, ...]:
+    """Say where the data lie outside what the model was trained on."""
+    trained_on = trained.card.get("trained_on", {})
+    found = {"n_vars": len(buffer.get_variable_names()), "n_obs": buffer.n_observations}
+    what = {"n_vars": "variables", "n_obs": "observational rows"}
+    warnings = []
+    for name, value in found.items():
+        low, high = trained_on.get(name, (value, value))
+        if not low <= value <= high:
+            warnings.append(
+                f"{value} {what[name]}: the network {trained.name} was trained on {low} to {high}"
+            )
+    return tuple(warnings)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix == ".json" or path.exists():
+        if not path.exists():
+            raise ModelError(f"no such model file: {str(path)!r}")
+        return path
+    folder = Path(str(resources.files("causal_bayes_opt") / "surrogate" / "pretrained"))
+    names = sorted(file.stem for file in folder.glob("*.json"))
+    if str(name_or_path) not in names:
+        hint = nearest(str(name_or_path), names)
+        raise ModelError(f"no model is called {str(name_or_path)!r}{hint} (shipped: {names})")
+    return folder / f"{name_or_path}.json"
+
+
+def _require_same_shapes(model: AmortizedModel, params: hk.Params, path: Path) -> None:
+    expected = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = jax.tree.map(lambda leaf: leaf.shape, params)
+    if jax.tree.map(lambda leaf: leaf.shape, expected) != shapes:
+        raise ModelError(f"the weights of {str(path)!r} do not fit the network in its header")
+
+
+def _power_of_two(n: int, smallest: int) -> int:
+    size = smallest
+    while size < n:
+        size *= 2
+    return size

@@ -1,0 +1,88 @@
+"""What every surrogate is: a function from rows to a posterior over parent sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.errors import ConfigError, GraphError, check_name
+from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+
+
+@dataclass(frozen=True)
+class EdgePrior:
+    """What is known about the edges before any row is seen.
+
+    Attributes:
+        edge_probability: of each edge that the order of the variables allows; None takes
+            ``min(0.5, 2 / (n_vars - 1))``.
+        known: (cause, effect) pairs that are edges for certain.
+        forbidden: (cause, effect) pairs that are no edges.
+    """
+
+    edge_probability: float | None = None
+    known: tuple[tuple[str, str], ...] = ()
+    forbidden: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        p = self.edge_probability
+        if p is not None and not 0 < p < 1:
+            raise ConfigError(
+                f"edge_probability is {p}; it must lie between 0 and 1, ends excluded"
+            )
+        both = set(self.known) & set(self.forbidden)
+        if both:
+            cause, effect = sorted(both)[0]
+            raise GraphError(f"the edge {cause!r} -> {effect!r} is both known and forbidden")
+
+    def matrices(self, variables: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return known and forbidden edges as bool ``[n_vars, n_vars]``, [i, j]: i -> j.
+
+        Raises:
+            UnknownNameError: an edge names a variable that does not exist.
+        """
+        names = list(variables)
+        matrices = []
+        for edges in (self.known, self.forbidden):
+            matrix = np.zeros((len(names), len(names)), dtype=bool)
+            for cause, effect in edges:
+                check_name(cause, names, "cause")
+                check_name(effect, names, "effect")
+                matrix[names.index(cause), names.index(effect)] = True
+            matrices.append(matrix)
+        return matrices[0], matrices[1]
+
+    def probability(self, n_vars: int) -> float:
+        """The edge probability for a system of `n_vars` variables."""
+        return self.edge_probability or default_edge_probability(n_vars)
+
+
+def default_edge_probability(n_vars: int) -> float:
+    """``min(0.5, 2 / (n_vars - 1))``: about one parent a variable in larger systems."""
+    return min(0.5, 2.0 / max(n_vars - 1, 1))
+
+
+class Surrogate(Protocol):
+    """Rows to posterior: exact inference, PARENT_SCALE, the network and the router are such."""
+
+    def __call__(
+        self,
+        buffer: ExperienceBuffer,
+        target: str,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> ParentSetPosterior:
+        """Return the posterior over the target's parent sets given the buffer's complete rows.
+
+        Raises:
+            UnknownNameError: the target is not among the variables.
+            DataError: fewer than 2 observational rows or a constant column.
+            MethodLimitError: more variables than the method takes.
+        """
+        ...

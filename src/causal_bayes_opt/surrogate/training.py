@@ -1,0 +1,185 @@
+"""Supervised training on simulated systems: fresh data on the device at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+
+from causal_bayes_opt.core.random_systems import SystemDistribution, draw_systems
+from causal_bayes_opt.core.sample import SystemArrays, sample_system
+from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.surrogate.encoding import Rows
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, log_prob_of_sets
+
+
+@dataclass(frozen=True)
+class DesignDistribution:
+    """What data are taken from a random system.
+
+    Attributes:
+        n_obs: fewest and most observational rows, uniform in the logarithm.
+        rows_per_variable: fewest and most experiments on each variable that is set at all.
+        max_experiments: most experiments in all; more are cut off.
+        spread: values are set within this many observational standard deviations of the mean.
+        observational: share of systems without experiments.
+        partial: share of systems in which only some variables are set; in the rest all but one are.
+        joint: share of experiments that set a second variable too.
+    """
+
+    n_obs: tuple[int, int] = (20, 512)
+    rows_per_variable: tuple[int, int] = (1, 10)
+    max_experiments: int = 96
+    spread: float = 3.0
+    observational: float = 0.2
+    partial: float = 0.3
+    joint: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.n_obs[0] <= self.n_obs[1]:
+            raise ConfigError(f"n_obs is {self.n_obs}; expected 2 <= fewest <= most")
+        if not 0 <= self.rows_per_variable[0] <= self.rows_per_variable[1]:
+            raise ConfigError(
+                f"rows_per_variable is {self.rows_per_variable}; expected 0 <= fewest <= most"
+            )
+        for name in ("observational", "partial", "joint"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a share lies in 0 to 1")
+
+
+@dataclass(frozen=True)
+class TrainingDistribution:
+    """Equal shares of several distributions over systems, under one design.
+
+    All must have the same largest number of variables.
+    """
+
+    systems: tuple[SystemDistribution, ...] = (SystemDistribution(),)
+    design: DesignDistribution = DesignDistribution()
+
+    def __post_init__(self) -> None:
+        if len({part.n_vars[1] for part in self.systems}) != 1:
+            raise ConfigError("all parts of a training distribution need one largest n_vars")
+
+
+class SimulatedBatch(NamedTuple):
+    """Data of simulated systems with the truth."""
+
+    rows: Rows  # leading axis [n_systems]
+    parents: jax.Array  # bool [n_systems, n_vars, n_vars], [t, j]: j is a parent of t
+
+
+@partial(jax.jit, static_argnames=("n_systems", "distribution"))
+def simulate(key: jax.Array, n_systems: int, distribution: TrainingDistribution) -> SimulatedBatch:
+    """Draw systems and data of them; the shares of the parts differ by one system at most."""
+    parts = distribution.systems
+    sizes = [n_systems // len(parts) + (i < n_systems % len(parts)) for i in range(len(parts))]
+    batches = [
+        _simulate_part(jax.random.fold_in(key, i), size, part, distribution.design)
+        for i, (size, part) in enumerate(zip(sizes, parts, strict=True))
+    ]
+    joined: SimulatedBatch = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *batches)
+    return joined
+
+
+def negative_log_probability(
+    model: AmortizedModel, params: hk.Params, batch: SimulatedBatch
+) -> jax.Array:
+    """Mean over systems and their variables of -log q(true parent set), in nats."""
+    joint = jax.vmap(partial(model.joint, params))(batch.rows)
+    log_probs = jax.vmap(log_prob_of_sets)(joint, batch.parents)
+    present = batch.rows.present
+    return -(log_probs * present).sum() / present.sum()
+
+
+StepFunction: TypeAlias = Callable[
+    [hk.Params, optax.OptState, jax.Array],
+    tuple[hk.Params, optax.OptState, dict[str, jax.Array]],
+]
+
+
+def simulation_step(
+    model: AmortizedModel,
+    optimizer: optax.GradientTransformation,
+    distribution: TrainingDistribution,
+    batch_size: int,
+) -> StepFunction:
+    """The jitted step: simulate a batch by a key, follow the gradient of its loss.
+
+    The step's metrics hold `loss` (nats a variable) and `grad_norm`.
+    """
+
+    @jax.jit
+    def step(
+        params: hk.Params, opt_state: optax.OptState, key: jax.Array
+    ) -> tuple[hk.Params, optax.OptState, dict[str, jax.Array]]:
+        batch = simulate(key, batch_size, distribution)
+        loss, grads = jax.value_and_grad(partial(negative_log_probability, model))(params, batch)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return optax.apply_updates(params, updates), opt_state, metrics
+
+    return step
+
+
+def _simulate_part(
+    key: jax.Array, n_systems: int, part: SystemDistribution, design: DesignDistribution
+) -> SimulatedBatch:
+    k_systems, k_rows = jax.random.split(key)
+    systems = draw_systems(k_systems, n_systems, part)
+    rows = jax.vmap(partial(_draw_rows, design=design))(
+        jax.random.split(k_rows, n_systems), systems
+    )
+    return SimulatedBatch(rows, jnp.swapaxes(systems.adjacency, 1, 2))
+
+
+def _draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution) -> Rows:
+    k_count, k_obs, k_plan, k_value, k_int = jax.random.split(key, 5)
+    low, high = design.n_obs
+    d = system.present.shape[0]
+    uniform = jax.random.uniform(k_count)
+    n_obs = jnp.exp(jnp.log(low) + uniform * (jnp.log(high + 1) - jnp.log(low))).astype(int)
+    obs_rows = jnp.arange(high) < n_obs
+    zeros = jnp.zeros((high, d))
+    obs = sample_system(k_obs, system, zeros, zeros > 0)
+    weight = obs_rows[:, None] / jnp.maximum(n_obs, 1)
+    mean = (obs * weight).sum(axis=0)
+    std = jnp.sqrt(((obs - mean) ** 2 * weight).sum(axis=0))
+
+    mask, int_rows = _plan(k_plan, system.present, design)
+    unit = jax.random.uniform(k_value, mask.shape, minval=-design.spread, maxval=design.spread)
+    tried = sample_system(k_int, system, mean + std * unit, mask)
+    trials = jnp.stack([tried, mask.astype(tried.dtype)], axis=-1)
+    return Rows(obs, trials, obs_rows, int_rows, system.present)
+
+
+def _plan(
+    key: jax.Array, present: jax.Array, design: DesignDistribution
+) -> tuple[jax.Array, jax.Array]:
+    """Which variables each experiment sets, bool ``[n_int, n_vars]``, and which rows there are."""
+    k_kind, k_rows, k_spare, k_subset, k_second, k_which = jax.random.split(key, 6)
+    d = present.shape[0]
+    kind = jax.random.uniform(k_kind)
+    spared = jnp.argmax(jnp.where(present, jax.random.uniform(k_spare, (d,)), -1.0))
+    some = jax.random.bernoulli(k_subset, 0.5, (d,))
+    is_partial = kind < design.observational + design.partial
+    chosen = present & jnp.where(is_partial, some, jnp.arange(d) != spared)
+    chosen &= kind >= design.observational
+    each = jax.random.randint(
+        k_rows, (), design.rows_per_variable[0], design.rows_per_variable[1] + 1
+    )
+    row = jnp.arange(design.max_experiments)
+    count = jnp.maximum(chosen.sum(), 1)
+    listed = jnp.argsort(~chosen)  # the chosen variables first
+    first = jax.nn.one_hot(listed[row % count], d) > 0
+    second = jax.nn.one_hot(listed[jax.random.randint(k_which, row.shape, 0, count)], d) > 0
+    with_second = jax.random.bernoulli(k_second, design.joint, row.shape)
+    int_rows = row < each * chosen.sum()
+    mask = (first | (second & with_second[:, None])) & int_rows[:, None]
+    return mask, int_rows
