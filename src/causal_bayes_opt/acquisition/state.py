@@ -1,0 +1,93 @@
+"""AcquisitionState: everything that a policy may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem, check_range
+from causal_bayes_opt.errors import ProblemError
+from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
+
+
+@dataclass(frozen=True)
+class AcquisitionState:
+    """What is known before an experiment. It owns its buffer, which nothing changes.
+
+    Attributes:
+        buffer: all rows so far.
+        problem: what is asked.
+        posteriors: over the parent sets of every variable, the target's among them.
+        step: number of trials done.
+    """
+
+    buffer: ExperienceBuffer
+    problem: Problem
+    posteriors: Mapping[str, ParentSetPosterior]
+    step: int = 0
+
+    @classmethod
+    def start(
+        cls,
+        buffer: ExperienceBuffer,
+        problem: Problem,
+        surrogate: Surrogate,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+        step: int = 0,
+    ) -> AcquisitionState:
+        """Ask the surrogate for the posteriors of all variables given a copy of the buffer.
+
+        Raises:
+            ProblemError: nothing may be set, or the buffer has other variables than the problem.
+        """
+        if tuple(buffer.get_variable_names()) != problem.variables:
+            raise ProblemError(
+                f"the problem has the variables {list(problem.variables)}, "
+                f"the data {buffer.get_variable_names()}"
+            )
+        _ = problem.may_set
+        own = buffer.copy()
+        posteriors = {
+            name: surrogate(own, name, prior=prior, key=key) for name in problem.variables
+        }
+        return cls(own, problem, posteriors, step)
+
+    @property
+    def posterior(self) -> ParentSetPosterior:
+        """The posterior over the target's parent sets."""
+        return self.posteriors[self.problem.target]
+
+    @property
+    def current_target(self) -> str:
+        """The target's name."""
+        return self.problem.target
+
+    @property
+    def best_observed(self) -> float:
+        """The best single outcome of the target so far, in the user's units."""
+        values, _ = self.buffer.all_rows()
+        column = values[:, self.problem.variables.index(self.problem.target)]
+        column = column[np.isfinite(column)]
+        return float(self.problem.sign * np.min(self.problem.sign * column))
+
+    def range_of(self, name: str) -> tuple[float, float]:
+        """The range in which a variable may be set: the problem's, or what was observed.
+
+        Raises:
+            ProblemError: no range is given and the variable never varied.
+        """
+        given = self.problem.range_of(name)
+        if given is not None:
+            return given
+        values, _ = self.buffer.all_rows()
+        column = values[:, self.problem.variables.index(name)]
+        low, high = float(np.nanmin(column)), float(np.nanmax(column))
+        check_range(name, low, high)
+        return low, high
