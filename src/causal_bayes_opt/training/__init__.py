@@ -1,0 +1,1 @@
+"""Making, judging and deploying models."""
