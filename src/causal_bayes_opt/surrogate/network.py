@@ -24,7 +24,7 @@ from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, c
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, JointPosteriors, PredictorConfig
-from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, default_edge_probability
+from causal_bayes_opt.surrogate.protocol import EdgePrior, default_edge_probability
 
 FORMAT = "causal_bayes_opt.predictor/1"
 DEFAULT_MODEL = "linear-gaussian-v1"
@@ -99,20 +99,33 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
     return TrainedModel(header["name"], model, params, header["card"])
 
 
-def network_surrogate(trained: TrainedModel) -> Surrogate:
-    """The network as a surrogate."""
+@dataclass(frozen=True)
+class NetworkSurrogate:
+    """A trained network as a surrogate; see `protocol.Surrogate` and `protocol.all_posteriors`."""
 
-    def surrogate(
+    trained: TrainedModel
+
+    def __call__(
+        self,
         buffer: ExperienceBuffer,
         target: str,
         *,
         prior: EdgePrior | None = None,
         key: jax.Array | None = None,
     ) -> ParentSetPosterior:
+        """The posterior over the target's parent sets."""
         check_name(target, buffer.get_variable_names(), "target")
-        return network_posteriors(trained, buffer, (target,), prior=prior)[target]
+        return network_posteriors(self.trained, buffer, (target,), prior=prior)[target]
 
-    return surrogate
+    def posteriors(
+        self,
+        buffer: ExperienceBuffer,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, ParentSetPosterior]:
+        """The posteriors of all variables from one pass."""
+        return network_posteriors(self.trained, buffer, prior=prior)
 
 
 def network_posterior(
@@ -123,7 +136,7 @@ def network_posterior(
     key: jax.Array | None = None,
 ) -> ParentSetPosterior:
     """The shipped network as a surrogate; see `protocol.Surrogate`."""
-    return network_surrogate(load_pretrained())(buffer, target, prior=prior, key=key)
+    return NetworkSurrogate(load_pretrained())(buffer, target, prior=prior, key=key)
 
 
 def network_posteriors(

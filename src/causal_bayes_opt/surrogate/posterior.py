@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -122,11 +122,12 @@ class ParentSetPosterior:
         """Probability of being a parent ``[n_vars]``, in the variables' order, 0 at the target."""
         return np.array([self.marginals.get(name, 0.0) for name in self.variables])
 
-    def probability(self, parents: Sequence[str] | ParentSet) -> float:
+    def probability(self, parents: Iterable[str]) -> float:
         """Probability of one set (0 where it is not listed)."""
-        for name in parents:
+        chosen = frozenset(parents)
+        for name in chosen:
             check_name(name, self.candidates, "parent")
-        return self.posterior_probs.get(frozenset(parents), 0.0)
+        return self.posterior_probs.get(chosen, 0.0)
 
     def top_sets(self, k: int = 5) -> list[tuple[ParentSet, float]]:
         """The `k` most probable sets, ties in the order of the variables."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -65,6 +65,38 @@ class EdgePrior:
 def default_edge_probability(n_vars: int) -> float:
     """``min(0.5, 2 / (n_vars - 1))``: about one parent a variable in larger systems."""
     return min(0.5, 2.0 / max(n_vars - 1, 1))
+
+
+def all_posteriors(
+    surrogate: Surrogate,
+    buffer: ExperienceBuffer,
+    *,
+    prior: EdgePrior | None = None,
+    key: jax.Array | None = None,
+) -> dict[str, ParentSetPosterior]:
+    """The posteriors of all variables: at once where the surrogate can, else one by one.
+
+    A surrogate that can has a method ``posteriors(buffer, *, prior, key)``.
+    """
+    if isinstance(surrogate, AllPosteriors):
+        return surrogate.posteriors(buffer, prior=prior, key=key)
+    names = buffer.get_variable_names()
+    return {name: surrogate(buffer, name, prior=prior, key=key) for name in names}
+
+
+@runtime_checkable
+class AllPosteriors(Protocol):
+    """A surrogate that answers for all variables at the price of one."""
+
+    def posteriors(
+        self,
+        buffer: ExperienceBuffer,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, ParentSetPosterior]:
+        """The posteriors of all variables by name."""
+        ...
 
 
 class Surrogate(Protocol):

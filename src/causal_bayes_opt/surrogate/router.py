@@ -9,12 +9,10 @@ from pyrsistent import pmap
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import check_name
-from causal_bayes_opt.surrogate.exact import exact_posterior
+from causal_bayes_opt.surrogate.exact import MAX_UNCAPPED, exact_posterior
 from causal_bayes_opt.surrogate.network import network_posterior
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
-
-MAX_EXACT = 12
 
 
 def auto_posterior(
@@ -24,14 +22,14 @@ def auto_posterior(
     prior: EdgePrior | None = None,
     key: jax.Array | None = None,
 ) -> ParentSetPosterior:
-    """Exact inference up to 12 variables, the network beyond; the metadata say which and why."""
+    """Exact inference up to 15 variables, the network beyond; the metadata say which and why."""
     n_vars = len(buffer.get_variable_names())
-    if n_vars <= MAX_EXACT:
+    if n_vars <= MAX_UNCAPPED:
         posterior = exact_posterior(buffer, target, prior=prior, key=key)
-        reason = f"{n_vars} variables, and exact inference is fast up to {MAX_EXACT}"
+        reason = f"{n_vars} variables, and exact inference is fast up to {MAX_UNCAPPED}"
     else:
         posterior = network_posterior(buffer, target, prior=prior, key=key)
-        reason = f"{n_vars} variables, more than the {MAX_EXACT} that exact inference does fast"
+        reason = f"{n_vars} variables, more than the {MAX_UNCAPPED} that exact inference does fast"
     return _with_reason(posterior, reason)
 
 

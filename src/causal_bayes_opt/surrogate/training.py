@@ -122,7 +122,7 @@ def simulation_step(
         batch = simulate(key, batch_size, distribution)
         loss, grads = jax.value_and_grad(partial(negative_log_probability, model))(params, batch)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         return optax.apply_updates(params, updates), opt_state, metrics
 
     return step

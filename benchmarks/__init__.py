@@ -1,0 +1,1 @@
+"""Benchmarks: speed and accuracy, measured where the code runs."""

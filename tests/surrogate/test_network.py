@@ -1,0 +1,128 @@
+"""Saving, loading and using trained networks."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, UnknownNameError
+from causal_bayes_opt.surrogate.network import (
+    NetworkSurrogate,
+    TrainedModel,
+    load_pretrained,
+    save_model,
+)
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
+from causal_bayes_opt.surrogate.protocol import EdgePrior, all_posteriors
+
+MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
+CARD = {"trained_on": {"n_vars": [3, 6], "n_obs": [20, 200]}}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return TrainedModel("small", MODEL, MODEL.init(jax.random.key(1)), CARD)
+
+
+def buffer_of(n_vars, n_rows=60):
+    scm = random_scm(2, n_vars, SystemDistribution())
+    return ExperienceBuffer.from_dataframe(sample(scm, n_rows, seed=1))
+
+
+def test_saved_model_gives_the_same_answers(trained, tmp_path):
+    path = save_model(trained, tmp_path / "deep" / "small")
+    loaded = load_pretrained(path)
+    buffer = buffer_of(4)
+    first, second = (NetworkSurrogate(m)(buffer, "X2") for m in (trained, loaded))
+    assert first == second
+    assert loaded.card == CARD
+
+
+def test_one_pass_equals_one_target_at_a_time(trained):
+    surrogate, buffer = NetworkSurrogate(trained), buffer_of(5)
+    at_once = all_posteriors(surrogate, buffer)
+    assert list(at_once) == buffer.get_variable_names()
+    for name, posterior in at_once.items():
+        assert posterior == surrogate(buffer, name)
+
+
+def test_known_and_forbidden_edges_condition_the_posterior(trained):
+    surrogate, buffer = NetworkSurrogate(trained), buffer_of(4)
+    free = surrogate(buffer, "X2")
+    prior = EdgePrior(known=(("X1", "X2"),), forbidden=(("X3", "X2"),))
+    told = surrogate(buffer, "X2", prior=prior)
+    assert told.marginals["X1"] == pytest.approx(1.0)
+    assert told.marginals["X3"] == 0.0
+    agreeing = {s: p for s, p in free.posterior_probs.items() if "X1" in s and "X3" not in s}
+    for parents, p in agreeing.items():
+        assert told.probability(parents) == pytest.approx(p / sum(agreeing.values()))
+    # What X2 causes for certain cannot cause it.
+    assert surrogate(buffer, "X2", prior=EdgePrior(known=(("X2", "X4"),))).marginals["X4"] == 0.0
+
+
+def test_denser_prior_raises_the_expected_number_of_parents(trained):
+    surrogate, buffer = NetworkSurrogate(trained), buffer_of(4)
+    sparse, dense = (
+        surrogate(buffer, "X1", prior=EdgePrior(edge_probability=p)).marginal_vector().sum()
+        for p in (0.1, 0.9)
+    )
+    assert dense > sparse
+
+
+def test_prior_that_nothing_fits_is_an_error(trained):
+    prior = EdgePrior(known=(("X1", "X2"), ("X2", "X1")))
+    with pytest.raises(ConfigError, match="agrees with the known and forbidden edges"):
+        NetworkSurrogate(trained)(buffer_of(3), "X2", prior=prior)
+
+
+def test_data_outside_the_training_range_carry_a_warning(trained):
+    surrogate = NetworkSurrogate(trained)
+    assert surrogate(buffer_of(4), "X1").warnings == ()
+    warnings = surrogate(buffer_of(7, 10), "X1").warnings
+    assert "7 variables: the network small was trained on 3 to 6" in warnings
+    assert "10 observational rows: the network small was trained on 20 to 200" in warnings
+
+
+def test_many_variables_are_normalised_and_far_too_many_refused(trained):
+    posterior = NetworkSurrogate(trained)(buffer_of(15, 200), "X3")
+    total = sum(posterior.posterior_probs.values()) + posterior.mass_left_out
+    assert total == pytest.approx(1.0, abs=1e-5)
+    assert len(posterior.marginals) == 14
+    values = np.random.default_rng(0).normal(size=(5, 101))
+    with pytest.raises(MethodLimitError, match="101 variables; the network takes at most 100"):
+        NetworkSurrogate(trained)(ExperienceBuffer.from_arrays(values), "X1")
+
+
+def test_unknown_target_is_named(trained):
+    with pytest.raises(UnknownNameError, match="unknown target 'X22'; did you mean 'X2'"):
+        NetworkSurrogate(trained)(buffer_of(4), "X22")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other/9"}, "has the format 'other/9'"),
+        ({"encoding_version": 99}, "was trained for encoding 99"),
+        ({"config": {"hidden_dim": 16, "num_layers": 1}}, "do not fit the network in its header"),
+    ],
+)
+def test_file_that_does_not_fit_is_refused_with_the_reason(trained, tmp_path, change, message):
+    path = save_model(trained, tmp_path / "small")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=message):
+        load_pretrained(path)
+
+
+def test_broken_or_missing_files_are_refused(trained, tmp_path):
+    path = save_model(trained, tmp_path / "small")
+    path.with_suffix(".safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match=r"weights of .* cannot be read"):
+        load_pretrained(path)
+    with pytest.raises(ModelError, match="no such model file"):
+        load_pretrained(tmp_path / "other.json")
+    with pytest.raises(ModelError, match="no model is called 'linear-gausian-v1'"):
+        load_pretrained("linear-gausian-v1")
