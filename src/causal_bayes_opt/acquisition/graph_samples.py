@@ -58,7 +58,7 @@ def _table(
     The empty set is always among them, so that an acyclic choice always exists.
     """
     listed = posterior.top_sets(_MAX_SETS)
-    probs = {parents: p for parents, p in listed}
+    probs = dict(listed)
     probs[frozenset()] = max(probs.get(frozenset(), 0.0), 1e-12)
     members = np.array([[name in parents for name in variables] for parents in probs])
     return members, np.array(list(probs.values()))

@@ -29,7 +29,7 @@ class LinearOutcomeModel:
     Attributes:
         variables: names, in order.
         scaling: of the observational rows.
-        total: total effects ``[n_members, n_vars, n_vars]``, of i on j at [i, j]; 1 on the diagonal.
+        total: total effects ``[n_members, n_vars, n_vars]``, of i on j at [i, j]; 1 for i = j.
         base: observational means ``[n_members, n_vars]``.
         noise: residual variances ``[n_members, n_vars]``.
     """

@@ -72,7 +72,8 @@ def expected_improvement(
         f"largest expected improvement over the best expected outcome so far, "
         f"{gain[chosen] * _scale(state, model):.3g}, among {len(gain)} candidates"
     )
-    return _suggestion(state, model, candidates.interventions[chosen], reason)
+    warnings = state.posterior.warnings
+    return _suggestion(state, model, candidates.interventions[chosen], reason, warnings)
 
 
 def recommend(
@@ -86,7 +87,8 @@ def recommend(
     sizes = np.array([len(candidates.interventions[i]) for i in near])
     chosen = near[np.lexsort((expected[near], sizes))[0]]
     reason = "best expected outcome of the target by the outcome model"
-    return _suggestion(state, model, candidates.interventions[chosen], reason)
+    warnings = state.posterior.warnings
+    return _suggestion(state, model, candidates.interventions[chosen], reason, warnings)
 
 
 def random_choice(state: AcquisitionState, key: jax.Array) -> Suggestion:
@@ -113,7 +115,7 @@ def linear_oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
     def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
         candidates = _corners(state, model, max_targets)
         chosen = int(candidates.means[:, 0].argmin())
-        return _suggestion(state, model, candidates.interventions[chosen], "knows the system")
+        return _suggestion(state, model, candidates.interventions[chosen], "knows the system", ())
 
     return policy
 
@@ -186,7 +188,11 @@ def _scale(state: AcquisitionState, model: LinearOutcomeModel) -> float:
 
 
 def _suggestion(
-    state: AcquisitionState, model: LinearOutcomeModel, values: dict[str, float], reason: str
+    state: AcquisitionState,
+    model: LinearOutcomeModel,
+    values: dict[str, float],
+    reason: str,
+    warnings: tuple[str, ...],
 ) -> Suggestion:
     mean, _, std = model.predict(state.problem.target, values)
     return Suggestion(
@@ -195,5 +201,5 @@ def _suggestion(
         std,
         state.problem.cost(values),
         reason,
-        state.posterior.warnings,
+        warnings,
     )

@@ -12,7 +12,7 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, check_range
 from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, all_posteriors
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,7 @@ class AcquisitionState:
             )
         _ = problem.may_set
         own = buffer.copy()
-        posteriors = {
-            name: surrogate(own, name, prior=prior, key=key) for name in problem.variables
-        }
-        return cls(own, problem, posteriors, step)
+        return cls(own, problem, all_posteriors(surrogate, own, prior=prior, key=key), step)
 
     @property
     def posterior(self) -> ParentSetPosterior:

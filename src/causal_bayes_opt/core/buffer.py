@@ -56,7 +56,7 @@ class ExperienceBuffer:
     def add_observations(
         self, rows: pd.DataFrame | np.ndarray | Iterable[Mapping[str, float]]
     ) -> None:
-        """Append rows in which nothing was set: a DataFrame, an array ``[n, n_vars]`` or mappings."""
+        """Append observed rows: a DataFrame, an array ``[n, n_vars]`` or mappings."""
         if isinstance(rows, pd.DataFrame):
             self._extend(table.from_frame(rows))
         elif isinstance(rows, np.ndarray):

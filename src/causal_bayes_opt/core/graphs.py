@@ -35,7 +35,7 @@ def random_graph(
     check_name(family, FAMILIES, "graph family")
     if n_vars < 1:
         raise ConfigError(f"a graph needs at least 1 node, not {n_vars}")
-    if not 0 <= mean_parents:
+    if mean_parents < 0:
         raise ConfigError(f"mean_parents is {mean_parents:g}; it cannot be negative")
     ordered = FAMILIES[family](rng, n_vars, mean_parents)
     place = rng.permutation(n_vars)

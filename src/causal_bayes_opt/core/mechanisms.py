@@ -4,7 +4,8 @@ Every family but the user's functions is one array form, a linear part and a lay
 
     f(x) = bias + w . x + sum_h a_h act_h(Omega_h . x + b_h)
 
-(saturating at a bound, if one is given) so that systems of different families share one sampler and can be stacked under `vmap`.
+(saturating at a bound, if one is given) so that systems of different families share one sampler
+and can be stacked under `vmap`.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class SCM:
         noise: Noise | Mapping[str, Noise] | None = None,
         target: str | None = None,
     ) -> SCM:
-        """Build a linear system from ``{(cause, effect): weight}``; unit Gaussian noise by default."""
+        """Build from ``{(cause, effect): weight}``; the noise is unit Gaussian by default."""
         for cause, effect in weights:
             check_name(cause, variables, "cause")
             check_name(effect, variables, "effect")

@@ -1,0 +1,149 @@
+"""One suite for every policy, and what expected improvement must get right."""
+
+from itertools import product
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal_bayes_opt.acquisition.policy import (
+    MAX_TARGETS,
+    expected_improvement,
+    linear_oracle,
+    random_choice,
+    recommend,
+)
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.errors import ProblemError
+from causal_bayes_opt.surrogate.exact import exact_posterior
+
+SYSTEM = SCM.linear(
+    ["temperature", "p H", "Ausbeute", "colour"],
+    {
+        ("temperature", "Ausbeute"): 1.0,
+        ("p H", "Ausbeute"): -2.0,
+        ("temperature", "p H"): 0.5,
+        ("Ausbeute", "colour"): 1.0,
+    },
+    target="Ausbeute",
+)
+RANGES = {name: (-2.0, 1.0) for name in SYSTEM.variables if name != "Ausbeute"}
+POLICIES = {
+    "random": random_choice,
+    "expected improvement": expected_improvement,
+    "recommend": recommend,
+    "oracle": linear_oracle(SYSTEM),
+}
+
+
+def state_of(frame, **options):
+    problem = Problem(tuple(SYSTEM.variables), "Ausbeute", **options)
+    return AcquisitionState.start(ExperienceBuffer.from_dataframe(frame), problem, exact_posterior)
+
+
+def with_experiments(scm, n_observed, n_tried):
+    """Observations, then experiments on each variable but the target, as a DataFrame."""
+    parts = [sample(scm, n_observed, seed=0).assign(do="")]
+    for seed, name in enumerate(name for name in scm.variables if name != scm.target):
+        for value in (-0.5, 0.5):
+            parts.append(sample(scm, n_tried, intervention={name: value}, seed=seed + 1))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return with_experiments(SYSTEM, 200, 10)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_suggestion_is_legal_and_repeatable(frame, name, direction):
+    state = state_of(frame, direction=direction, ranges=RANGES, settable=("temperature", "p H"))
+    key = jax.random.key(3)
+    suggestion = POLICIES[name](state, key)
+    assert suggestion == POLICIES[name](state, key)
+    assert 1 <= len(suggestion.intervention) <= MAX_TARGETS
+    for variable, value in suggestion.intervention.items():
+        assert variable in ("temperature", "p H")
+        assert -2.0 <= value <= 1.0
+    assert np.isfinite([suggestion.predicted_mean, suggestion.predicted_std]).all()
+    assert suggestion.predicted_std > 0
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_nothing_to_set_is_refused(frame, name):
+    with pytest.raises(ProblemError, match="no variable may be set"):
+        POLICIES[name](state_of(frame, settable=()), jax.random.key(0))
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_best_joint_corner_is_found(frame, direction):
+    state = state_of(frame, direction=direction, ranges=RANGES)
+    sign = state.problem.sign
+    slope = {"temperature": 1.0, "p H": -2.0}
+    truth = min(
+        product((-2.0, 1.0), repeat=2),
+        key=lambda v: sign * (v[0] * slope["temperature"] - 2 * v[1]),
+    )
+    for policy in (expected_improvement, recommend, linear_oracle(SYSTEM)):
+        found = policy(state, jax.random.key(1)).intervention
+        assert found["temperature"] == truth[0]
+        assert found["p H"] == truth[1]
+
+
+def test_directions_mirror_each_other(frame):
+    negated = frame.assign(Ausbeute=-frame["Ausbeute"])
+    low = expected_improvement(state_of(frame, ranges=RANGES), jax.random.key(2))
+    high = expected_improvement(
+        state_of(negated, direction="maximize", ranges=RANGES), jax.random.key(2)
+    )
+    assert low.intervention == high.intervention
+    # Both are means over 64 members; four standard errors of their spread.
+    margin = 4 * low.predicted_std / np.sqrt(64)
+    assert low.predicted_mean == pytest.approx(-high.predicted_mean, abs=margin)
+
+
+def test_effects_of_the_target_are_not_set(frame):
+    state = state_of(frame, ranges=RANGES)
+    assert "colour" not in recommend(state, jax.random.key(0)).intervention
+
+
+def test_ranges_come_from_the_data_where_none_are_given(frame):
+    state = state_of(frame)
+    for name in ("temperature", "p H", "colour"):
+        assert state.range_of(name) == (frame[name].min(), frame[name].max())
+
+
+def test_state_owns_its_buffer(frame):
+    buffer = ExperienceBuffer.from_dataframe(frame)
+    problem = Problem(tuple(SYSTEM.variables), "Ausbeute")
+    state = AcquisitionState.start(buffer, problem, exact_posterior)
+    buffer.add_observation(dict.fromkeys(SYSTEM.variables, 1e6))
+    assert len(state.buffer) == len(frame)
+    assert state.best_observed == frame["Ausbeute"].min()
+
+
+def test_cheaper_of_two_equals_wins():
+    twins = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0}, target="Y")
+    frame = with_experiments(twins, 100, 10)
+    problem = Problem(
+        twins.variables,
+        "Y",
+        ranges={"A": (-1.0, 1.0), "B": (-1.0, 1.0)},
+        costs={"A": 1.0, "B": lambda value: 5.0},
+    )
+    state = AcquisitionState.start(ExperienceBuffer.from_dataframe(frame), problem, exact_posterior)
+    suggestion = expected_improvement(state, jax.random.key(0))
+    assert dict(suggestion.intervention) == {"A": -1.0}
+    assert suggestion.cost == 1.0
+
+
+def test_problem_with_other_variables_is_refused(frame):
+    buffer = ExperienceBuffer.from_dataframe(frame)
+    with pytest.raises(ProblemError, match="the problem has the variables"):
+        AcquisitionState.start(buffer, Problem(("A", "B"), "A"), exact_posterior)

@@ -1,0 +1,83 @@
+"""The training loop: the same weights however often it is stopped."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.errors import ConfigError, ModelError
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
+from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
+from causal_bayes_opt.training.loop import LoopConfig, train
+
+MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
+DATA = TrainingDistribution(
+    (SystemDistribution(n_vars=(2, 3)),), DesignDistribution(n_obs=(8, 16), max_experiments=8)
+)
+CONFIG = LoopConfig(steps=8, batch_size=4, checkpoint_every=3)
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_at(step):
+    def report(progress):
+        if progress.step == step:
+            raise StopError
+
+    return report
+
+
+def same(first, second):
+    leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(np.array_equal(a, b) for a, b in leaves)
+
+
+def test_stopped_and_resumed_run_ends_with_the_same_weights(tmp_path):
+    whole = train(MODEL, DATA, CONFIG)
+    for step in (2, 5, 7):
+        with pytest.raises(StopError):
+            train(MODEL, DATA, CONFIG, tmp_path, stop_at(step))
+    resumed = train(MODEL, DATA, CONFIG, tmp_path)
+    assert same(whole, resumed)
+    assert same(train(MODEL, DATA, CONFIG, tmp_path), resumed)  # nothing left to do
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert set(steps) == set(range(8))
+
+
+def test_another_seed_gives_other_weights():
+    assert not same(train(MODEL, DATA, CONFIG), train(MODEL, DATA, LoopConfig(8, 4, seed=1)))
+
+
+def test_folder_of_another_run_is_refused_and_left_alone(tmp_path):
+    train(MODEL, DATA, CONFIG, tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(ModelError, match=r"another configuration \(loop differ\)"):
+        train(MODEL, DATA, LoopConfig(steps=9, batch_size=4), tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_half_written_checkpoint_is_not_read(tmp_path):
+    whole = train(MODEL, DATA, CONFIG)
+    with pytest.raises(StopError):
+        train(MODEL, DATA, CONFIG, tmp_path, stop_at(4))
+    (tmp_path / "checkpoint.partial").write_bytes(b"cut off")
+    assert same(train(MODEL, DATA, CONFIG, tmp_path), whole)
+
+
+def test_loss_that_is_not_finite_stops_with_the_step():
+    broken = LoopConfig(steps=50, batch_size=4, learning_rate=1e30, warmup_steps=1, clip_norm=1e30)
+    with pytest.raises(
+        ConfigError, match=r"the loss is (nan|inf) at step \d+ \(batch seed 1/\d+\)"
+    ):
+        train(MODEL, DATA, broken)
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"learning_rate": 0.0}, {"ema_decay": 1.0}])
+def test_impossible_configuration_is_refused(bad):
+    with pytest.raises(ConfigError):
+        LoopConfig(**bad)
