@@ -26,8 +26,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"expert"}),
     frozenset({"training"}),
     frozenset({"study", "service", "interop", "benchmarks"}),
-    frozenset({"api", "report"}),
-    frozenset({"demo"}),
+    frozenset({"api", "report", "console"}),
+    frozenset({"demo", "cli_training"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

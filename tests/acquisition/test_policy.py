@@ -147,3 +147,10 @@ def test_problem_with_other_variables_is_refused(frame):
     buffer = ExperienceBuffer.from_dataframe(frame)
     with pytest.raises(ProblemError, match="the problem has the variables"):
         AcquisitionState.start(buffer, Problem(("A", "B"), "A"), exact_posterior)
+
+
+def test_extrapolated_outcome_carries_a_warning(frame):
+    near = recommend(state_of(frame, ranges={n: (-0.1, 0.1) for n in RANGES}), jax.random.key(0))
+    far = recommend(state_of(frame, ranges={n: (-90.0, 90.0) for n in RANGES}), jax.random.key(0))
+    assert near.warnings == ()
+    assert any("lies outside of all outcomes so far" in warning for warning in far.warnings)

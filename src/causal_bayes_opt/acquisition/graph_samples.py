@@ -35,7 +35,8 @@ def sample_graphs(
     """
     d = len(variables)
     tables = [_table(posteriors[name], variables) for name in variables]
-    draws = np.asarray(jax.random.uniform(key, (_SWEEPS, d, n)), dtype=np.float64)
+    # NumPy's generator, seeded by the key: JAX would compile for every new shape.
+    draws = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((_SWEEPS, d, n))
     graphs = np.zeros((n, d, d), dtype=bool)
     for sweep in range(_SWEEPS):
         for node in range(d):

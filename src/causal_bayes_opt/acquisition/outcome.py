@@ -53,14 +53,10 @@ class LinearOutcomeModel:
         values = scaling.apply(values)
         n, d = graphs.shape[:2]
         weights, bias, noise = np.zeros((n, d, d)), np.zeros((n, d)), np.ones((n, d))
-        normals = np.asarray(jax.random.normal(key, (d, n, d + 1)), dtype=np.float64)
-        chi = np.asarray(
-            jax.random.gamma(
-                jax.random.fold_in(key, 1),
-                _SHAPE + 0.5 * (~mask).sum(axis=0)[:, None].repeat(n, axis=1),
-            ),
-            dtype=np.float64,
-        )
+        # NumPy's generator, seeded by the key: JAX would compile for every new shape.
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        normals = rng.normal(size=(d, n, d + 1))
+        chi = rng.gamma((_SHAPE + 0.5 * (~mask).sum(axis=0))[:, None], size=(d, n))
         for node in range(d):
             free = ~mask[:, node]
             design = np.column_stack([np.ones(int(free.sum())), values[free]])

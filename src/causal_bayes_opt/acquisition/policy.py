@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple, Protocol
@@ -170,17 +169,19 @@ def _most_relevant(state: AcquisitionState, model: LinearOutcomeModel, t: int) -
 def _best_tried(state: AcquisitionState, model: LinearOutcomeModel) -> float:
     """The best expected outcome, by the model, of observing and of everything tried so far."""
     values, mask = state.buffer.all_rows()
-    target = state.problem.target
-    tried: list[Mapping[str, float]] = [{}]
-    for row, was_set in zip(values, mask, strict=True):
-        if was_set.any():
-            tried.append(
-                {n: row[i] for i, n in enumerate(model.variables) if was_set[i] and n != target}
-            )
-    t = model.variables.index(target)
-    expected = [model.predict(target, dict(done))[0] for done in tried]
-    unit = (np.array(expected) - model.scaling.means[t]) / model.scaling.stds[t]
-    return float((state.problem.sign * unit).min())
+    t, sign = model.variables.index(state.problem.target), state.problem.sign
+    mask[:, t] = False
+    best = sign * model.base[:, t].mean()
+    for was_set in np.unique(mask[mask.any(axis=1)], axis=0):
+        chosen = np.flatnonzero(was_set)
+        tried = values[(mask == was_set).all(axis=1)][:, chosen]
+        slopes, _ = model.effects(t, chosen.tolist())
+        unit = (tried - model.scaling.means[chosen]) / model.scaling.stds[chosen]
+        # The mean over members of base + slopes . (unit - base), row by row.
+        offset = model.base[:, t] - np.einsum("mk,mk->m", model.base[:, chosen], slopes)
+        expected = offset.mean() + unit @ slopes.mean(axis=0)
+        best = min(best, float((sign * expected).min()))
+    return float(best)
 
 
 def _scale(state: AcquisitionState, model: LinearOutcomeModel) -> float:
@@ -195,6 +196,7 @@ def _suggestion(
     warnings: tuple[str, ...],
 ) -> Suggestion:
     mean, _, std = model.predict(state.problem.target, values)
+    warnings += _extrapolates(state, mean)
     return Suggestion(
         make_intervention(values),
         mean,
@@ -202,4 +204,16 @@ def _suggestion(
         state.problem.cost(values),
         reason,
         warnings,
+    )
+
+
+def _extrapolates(state: AcquisitionState, mean: float) -> tuple[str, ...]:
+    """Say so where the expected outcome lies outside of all outcomes so far."""
+    low, high = state.outcome_range
+    if low <= mean <= high:
+        return ()
+    target = state.problem.target
+    return (
+        f"the expected {target!r} of {mean:.4g} lies outside of all outcomes so far ({low:.4g} to "
+        f"{high:.4g}): the outcome model is linear and extrapolates there",
     )

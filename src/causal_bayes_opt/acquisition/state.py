@@ -67,12 +67,21 @@ class AcquisitionState:
         return self.problem.target
 
     @property
+    def outcome_range(self) -> tuple[float, float]:
+        """The smallest and the largest outcome of the target so far, in the user's units.
+
+        Rows in which the target itself was set are no outcomes.
+        """
+        values, mask = self.buffer.all_rows()
+        target = self.problem.variables.index(self.problem.target)
+        column = values[np.isfinite(values[:, target]) & ~mask[:, target], target]
+        return float(column.min()), float(column.max())
+
+    @property
     def best_observed(self) -> float:
         """The best single outcome of the target so far, in the user's units."""
-        values, _ = self.buffer.all_rows()
-        column = values[:, self.problem.variables.index(self.problem.target)]
-        column = column[np.isfinite(column)]
-        return float(self.problem.sign * np.min(self.problem.sign * column))
+        low, high = self.outcome_range
+        return low if self.problem.direction == "minimize" else high
 
     def range_of(self, name: str) -> tuple[float, float]:
         """The range in which a variable may be set: the problem's, or what was observed.

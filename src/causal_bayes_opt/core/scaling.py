@@ -31,8 +31,8 @@ class Scaling:
         """Measure the scaling of rows ``[n_obs, n_vars]``; raises what `of` raises."""
         if len(observations) < 2:
             raise DataError(
-                f"{len(observations)} observational rows; at least 2 rows in which nothing was set "
-                "are needed to know the scale of the variables"
+                f"observational rows: {len(observations)}; at least 2 rows in which nothing was "
+                "set are needed to know the scale of the variables"
             )
         means = observations.mean(axis=0)
         stds = (observations - means).std(axis=0)

@@ -40,18 +40,22 @@ def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
         raise DataError(f"{str(path)!r} is a folder; a CSV file is needed")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = [name.strip() for name in next(csv.reader(file), [])]
-        if not any(header):
-            raise DataError(f"{str(path)!r} is empty; its first line must name the columns")
-        _refuse_duplicates(header)
-        frame = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-        ).set_axis(header, axis=1)
+            lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is not a text file in UTF-8") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+    except csv.Error as error:
         raise DataError(f"{str(path)!r} cannot be read as CSV: {error}") from error
-    return from_frame(frame, ignore)
+    if not lines:
+        raise DataError(f"{str(path)!r} is empty; its first line must name the columns")
+    header, rows = [name.strip() for name in lines[0]], lines[1:]
+    _refuse_duplicates(header)
+    for number, row in enumerate(rows, start=1):
+        row.extend([""] * (len(header) - len(row)))  # what is cut off is missing, named as such
+        if len(row) > len(header):
+            raise DataError(
+                f"row {number} has {len(row)} cells; the first line names {len(header)} columns"
+            )
+    return from_frame(pd.DataFrame(rows, columns=header, dtype=str), ignore)
 
 
 def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:

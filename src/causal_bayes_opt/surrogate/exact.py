@@ -2,7 +2,8 @@
 
 The dynamic programme over orders of Koivisto and Sood (2004). Orders are uniform and each edge
 that an order allows is there with probability p, so a graph's prior is weighted by the number of
-its topological orders. With w_j(P) = score_j(P) (p / (1 - p))^|P| and A_j(U) = sum over P in U of w_j(P),
+its topological orders. With w_j(P) = score_j(P) (p / (1 - p))^|P| and A_j(U) the sum of w_j(P) over
+the subsets P of U,
 
     L(U) = sum_{i in U} A_i(U - i) L(U - i),   R(U) = sum_{i not in U} A_i(U) R(U + i),
     p(P | data) ~ w_t(P) sum over U that hold P but not t of L(U) R(U + t),

@@ -101,9 +101,18 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
 
 @dataclass(frozen=True)
 class NetworkSurrogate:
-    """A trained network as a surrogate; see `protocol.Surrogate` and `protocol.all_posteriors`."""
+    """A trained network as a surrogate; see `protocol.Surrogate` and `protocol.all_posteriors`.
 
-    trained: TrainedModel
+    Attributes:
+        model: the network, or its name or path; it is loaded at the first question.
+    """
+
+    model: TrainedModel | str | Path = DEFAULT_MODEL
+
+    @property
+    def trained(self) -> TrainedModel:
+        """The loaded network."""
+        return self.model if isinstance(self.model, TrainedModel) else load_pretrained(self.model)
 
     def __call__(
         self,
@@ -126,17 +135,6 @@ class NetworkSurrogate:
     ) -> dict[str, ParentSetPosterior]:
         """The posteriors of all variables from one pass."""
         return network_posteriors(self.trained, buffer, prior=prior)
-
-
-def network_posterior(
-    buffer: ExperienceBuffer,
-    target: str,
-    *,
-    prior: EdgePrior | None = None,
-    key: jax.Array | None = None,
-) -> ParentSetPosterior:
-    """The shipped network as a surrogate; see `protocol.Surrogate`."""
-    return NetworkSurrogate(load_pretrained())(buffer, target, prior=prior, key=key)
 
 
 def network_posteriors(

@@ -88,6 +88,17 @@ def all_posteriors(
 class AllPosteriors(Protocol):
     """A surrogate that answers for all variables at the price of one."""
 
+    def __call__(
+        self,
+        buffer: ExperienceBuffer,
+        target: str,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> ParentSetPosterior:
+        """As any surrogate."""
+        ...
+
     def posteriors(
         self,
         buffer: ExperienceBuffer,

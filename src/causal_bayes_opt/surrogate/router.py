@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
-from pyrsistent import pmap
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import check_name
 from causal_bayes_opt.surrogate.exact import MAX_UNCAPPED, exact_posterior
-from causal_bayes_opt.surrogate.network import network_posterior
+from causal_bayes_opt.surrogate.network import NetworkSurrogate
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
+from causal_bayes_opt.surrogate.protocol import AllPosteriors, EdgePrior, Surrogate
 
 
-def auto_posterior(
-    buffer: ExperienceBuffer,
-    target: str,
-    *,
-    prior: EdgePrior | None = None,
-    key: jax.Array | None = None,
-) -> ParentSetPosterior:
-    """Exact inference up to 15 variables, the network beyond; the metadata say which and why."""
-    n_vars = len(buffer.get_variable_names())
-    if n_vars <= MAX_UNCAPPED:
-        posterior = exact_posterior(buffer, target, prior=prior, key=key)
-        reason = f"{n_vars} variables, and exact inference is fast up to {MAX_UNCAPPED}"
-    else:
-        posterior = network_posterior(buffer, target, prior=prior, key=key)
-        reason = f"{n_vars} variables, more than the {MAX_UNCAPPED} that exact inference does fast"
-    return _with_reason(posterior, reason)
+@dataclass(frozen=True)
+class Router:
+    """Exact inference where it needs no limit on parents, the network beyond.
 
+    The metadata of an answer say which was chosen, and why.
+    """
+
+    exact: AllPosteriors
+    network: AllPosteriors
+
+    def __call__(
+        self,
+        buffer: ExperienceBuffer,
+        target: str,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> ParentSetPosterior:
+        """The posterior over the target's parent sets by the chosen surrogate."""
+        chosen, reason = self._choose(buffer)
+        return _because(chosen(buffer, target, prior=prior, key=key), reason)
+
+    def posteriors(
+        self,
+        buffer: ExperienceBuffer,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, ParentSetPosterior]:
+        """The posteriors of all variables by the chosen surrogate."""
+        chosen, reason = self._choose(buffer)
+        found = chosen.posteriors(buffer, prior=prior, key=key)
+        return {name: _because(posterior, reason) for name, posterior in found.items()}
+
+    def _choose(self, buffer: ExperienceBuffer) -> tuple[AllPosteriors, str]:
+        n_vars = len(buffer.get_variable_names())
+        if n_vars <= MAX_UNCAPPED:
+            return self.exact, f"{n_vars} variables: exact inference looks at all parent sets"
+        reason = f"{n_vars} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
+        return self.network, reason
+
+
+network_posterior = NetworkSurrogate()
+"""The shipped network."""
+
+auto_posterior = Router(exact_posterior, network_posterior)
+"""The default: exact inference or the shipped network."""
 
 SURROGATES: dict[str, Surrogate] = {
     "auto": auto_posterior,
@@ -46,6 +75,5 @@ def surrogate_named(method: str) -> Surrogate:
     return SURROGATES[method]
 
 
-def _with_reason(posterior: ParentSetPosterior, reason: str) -> ParentSetPosterior:
-
-    return replace(posterior, metadata=pmap({**posterior.metadata, "chosen_because": reason}))
+def _because(posterior: ParentSetPosterior, reason: str) -> ParentSetPosterior:
+    return replace(posterior, metadata=posterior.metadata.set("chosen_because", reason))

@@ -68,12 +68,12 @@ class LoopState(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What the loop reports after a step."""
+    """What the loop reports after a step; the speed is that of this process."""
 
     step: int
     steps: int
     loss: float
-    seconds: float
+    steps_per_second: float
 
 
 def train(
@@ -105,7 +105,7 @@ def train(
         state = _resume(folder, state, described)
     advance = _advance(model, optimizer, distribution, config)
     base = jax.random.key(config.seed + 1)
-    started = time.monotonic()
+    started, first = time.monotonic(), int(state.step)
     for done in _remaining(state, config):
         state, metrics = advance(state, jax.random.fold_in(base, done))
         loss = float(metrics["loss"])
@@ -120,7 +120,7 @@ def train(
             if (done + 1) % config.checkpoint_every == 0 or done + 1 == config.steps:
                 save_checkpoint(folder, state, described)
         if report is not None:
-            report(Progress(done + 1, config.steps, loss, seconds))
+            report(Progress(done + 1, config.steps, loss, (done + 1 - first) / seconds))
     return state.average
 
 

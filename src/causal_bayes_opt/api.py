@@ -1,0 +1,278 @@
+"""The two questions in one call each: what causes the target, and what should be tried next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import jax
+import numpy as np
+import pandas as pd
+
+from causal_bayes_opt.acquisition.policy import Suggestion, expected_improvement
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Cost, Direction, Problem
+from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.table import DO_COLUMN, Table
+from causal_bayes_opt.errors import (
+    ConfigError,
+    DataError,
+    ProblemError,
+    UnknownNameError,
+    check_name,
+    nearest,
+)
+from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+from causal_bayes_opt.surrogate.protocol import EdgePrior
+from causal_bayes_opt.surrogate.router import surrogate_named
+
+Data: TypeAlias = ExperienceBuffer | pd.DataFrame | np.ndarray | str | Path
+
+MIN_ROWS = 2
+SEEDS = 2**32
+_SAME = 1e-9  # one minus the squared correlation of columns that are copies of each other
+
+
+def infer_parents(
+    data: Data,
+    target: str,
+    interventions: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    method: str = "auto",
+    *,
+    ignore: Iterable[str] = (),
+    prior: EdgePrior | None = None,
+) -> ParentSetPosterior:
+    """Say which variables cause the target directly, and how sure that is.
+
+    Args:
+        data: a DataFrame or the path of a CSV file (a column a variable; the optional column ``do``
+            names what was set in a row, ``;`` between names), an `ExperienceBuffer`, or an array
+            ``[n, n_vars]``.
+        target: name of the variable whose direct causes are asked for.
+        interventions: with an array: bool ``[n, n_vars]``, True where the value was set.
+        names: with an array: the variables' names ``[n_vars]``; X1, X2, … by default.
+        method: ``"auto"``, ``"exact"`` or ``"network"``.
+        ignore: columns to leave out.
+        prior: what is known about the edges beforehand.
+
+    Returns:
+        The posterior over parent sets; its metadata's ``warnings`` say what to be careful about.
+
+    Raises:
+        DataError: cells, columns or rows that cannot be used, and which.
+        UnknownNameError: a name that does not exist, with the nearest that does.
+        MethodLimitError: more variables than the method can take.
+    """
+    surrogate = surrogate_named(method)
+    buffer = read_data(data, interventions, names, ignore)
+    check_question(buffer, target)
+    posterior = surrogate(buffer, target, prior=prior)
+    warnings = (*data_warnings(buffer), *posterior.warnings)
+    return replace(posterior, metadata=posterior.metadata.set("warnings", warnings))
+
+
+def suggest(
+    data: Data,
+    target: str | None = None,
+    *,
+    problem: Problem | None = None,
+    direction: Direction = "minimize",
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    settable: Sequence[str] | None = None,
+    costs: Mapping[str, Cost] | None = None,
+    interventions: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    method: str = "auto",
+    seed: int = 0,
+    ignore: Iterable[str] = (),
+) -> Suggestion:
+    """Suggest the next experiment: what to set, and to which values (in the data's units).
+
+    Args:
+        data: see `infer_parents`.
+        target: the variable to be made small or large.
+        problem: in place of `target`, `direction`, `ranges`, `settable` and `costs`.
+        direction: ``"minimize"`` or ``"maximize"``.
+        ranges: lowest and highest value of what may be set; where missing, those of the rows.
+        settable: what may be set; all but the target by default.
+        costs: see `Problem`.
+        interventions: see `infer_parents`.
+        names: see `infer_parents`.
+        method: see `infer_parents`.
+        seed: the same seed gives the same suggestion.
+        ignore: columns to leave out.
+
+    Raises:
+        DataError, UnknownNameError, MethodLimitError: see `infer_parents`.
+        ProblemError: a reversed range, nothing that may be set, or a question asked twice.
+    """
+    buffer = read_data(data, interventions, names, ignore)
+    asked = (target, direction, ranges, settable, costs)
+    if problem is None:
+        problem = _problem_of(buffer, *asked)
+    elif asked != (None, "minimize", None, None, None):
+        raise ProblemError(
+            "a problem was given, and its parts again beside it; give either the problem or "
+            "target, direction, ranges, settable and costs"
+        )
+    return decide(buffer, problem, method, seed)[0]
+
+
+def decide(
+    buffer: ExperienceBuffer, problem: Problem, method: str = "auto", seed: int = 0
+) -> tuple[Suggestion, AcquisitionState]:
+    """The next experiment for a stated problem, and the state from which it was chosen.
+
+    Raises:
+        See `suggest`.
+    """
+    surrogate = surrogate_named(method)
+    check_question(buffer, problem.target)
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 to {SEEDS - 1}")
+    key_state, key_policy = jax.random.split(jax.random.key(seed))
+    state = AcquisitionState.start(buffer, problem, surrogate, key=key_state)
+    suggestion = expected_improvement(state, key_policy)
+    warnings = (*data_warnings(buffer), *suggestion.warnings)
+    return replace(suggestion, warnings=warnings), state
+
+
+def read_data(
+    data: Data,
+    interventions: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    ignore: Iterable[str] = (),
+) -> ExperienceBuffer:
+    """Turn any of the accepted kinds of data into a buffer; see `infer_parents`.
+
+    Raises:
+        DataError: of another kind, or with cells, columns or a mask that cannot be used.
+        UnknownNameError: ``do`` or `ignore` names a column that does not exist.
+    """
+    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    if isinstance(data, np.ndarray | jax.Array):
+        mask = None if interventions is None else _boolean(interventions)
+        buffer = ExperienceBuffer.from_arrays(np.asarray(data), mask, names)
+        return _without(buffer, ignored)
+    if interventions is not None or names is not None:
+        raise DataError(
+            "interventions and names go with an array; a table names its variables in its columns "
+            f"and what was set in its column {DO_COLUMN!r}"
+        )
+    if isinstance(data, ExperienceBuffer):
+        return _without(data, ignored)
+    if isinstance(data, pd.DataFrame):
+        return ExperienceBuffer.from_dataframe(data, ignored)
+    if isinstance(data, str | os.PathLike):
+        return ExperienceBuffer.from_csv(data, ignored)
+    raise DataError(
+        f"data of type {type(data).__name__!r} cannot be read; give a DataFrame, the path of a CSV "
+        "file, an ExperienceBuffer or an array [n_rows, n_vars]"
+    )
+
+
+def check_question(buffer: ExperienceBuffer, target: str) -> None:
+    """Refuse what no method can answer.
+
+    Raises:
+        UnknownNameError: the target is not among the variables.
+        DataError: one variable, fewer than 2 rows, a constant column, or a target that was set in
+            every row.
+    """
+    variables = buffer.get_variable_names()
+    check_name(target, variables, "target")
+    if len(variables) == 1:
+        raise DataError(
+            f"{target!r} is the only variable; at least one other is needed to look for its causes"
+        )
+    _, mask = buffer.rows()
+    if len(mask) < MIN_ROWS:
+        count = "1 row" if len(mask) == 1 else f"{len(mask)} rows"
+        raise DataError(f"the data have {count}; at least {MIN_ROWS} rows are needed")
+    if mask[:, variables.index(target)].all():
+        raise DataError(
+            f"the target {target!r} was set in every row, so no row shows what causes it; add rows "
+            "in which it was left alone"
+        )
+    Scaling.of(buffer)
+
+
+def data_warnings(buffer: ExperienceBuffer) -> tuple[str, ...]:
+    """Sentences about the rows that a user should know before trusting any answer from them."""
+    variables = buffer.get_variable_names()
+    values, mask = buffer.rows()
+    observed = values[~mask.any(axis=1)]
+    warnings = []
+    left_out = len(buffer) - len(values)
+    if left_out:
+        warnings.append(f"{left_out} of {len(buffer)} rows lack a value and were left out")
+    if len(observed) <= len(variables):
+        warnings.append(
+            f"{len(observed)} observational rows for {len(variables)} variables: too few to tell "
+            "causes apart; the answer is mostly prior"
+        )
+    correlation = np.corrcoef(Scaling.of(buffer).apply(observed), rowvar=False)
+    copies = np.triu(1 - correlation**2 < _SAME, k=1) & (len(observed) > 2)
+    warnings += [
+        f"the columns {variables[i]!r} and {variables[j]!r} carry the same values up to scale; "
+        "nothing can tell which of them is the cause: leave one out"
+        for i, j in np.argwhere(copies)
+    ]
+    return tuple(warnings)
+
+
+def _problem_of(
+    buffer: ExperienceBuffer,
+    target: str | None,
+    direction: Direction,
+    ranges: Mapping[str, tuple[float, float]] | None,
+    settable: Sequence[str] | None,
+    costs: Mapping[str, Cost] | None,
+) -> Problem:
+    if target is None:
+        raise ProblemError("nothing says what is to be optimised; give a target or a problem")
+    chosen = (settable,) if isinstance(settable, str) else settable
+    return Problem(
+        tuple(buffer.get_variable_names()),
+        target,
+        direction,
+        ranges,
+        None if chosen is None else tuple(chosen),
+        costs,
+    )
+
+
+def _boolean(mask: np.ndarray) -> np.ndarray:
+    """A mask given as numbers may be the values that were set, by mistake."""
+    array = np.asarray(mask)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise DataError(
+            "interventions must be a boolean mask, True where a value was set; the values "
+            "themselves stand in the data"
+        )
+    return array.astype(bool)
+
+
+def _without(buffer: ExperienceBuffer, ignored: tuple[str, ...]) -> ExperienceBuffer:
+    variables = buffer.get_variable_names()
+    for name in ignored:
+        if name not in variables:
+            raise UnknownNameError(f"unknown column to ignore: {name!r}{nearest(name, variables)}")
+    if not ignored:
+        return buffer
+    values, mask = buffer.all_rows()
+    kept = np.array([name not in ignored for name in variables])
+    lost = np.argwhere(mask & ~kept)
+    if lost.size:
+        row, column = lost[0]
+        raise DataError(
+            f"row {row + 1}: {variables[column]!r} was set there but its column is ignored; leave "
+            "those rows out, or keep the column"
+        )
+    names = tuple(name for name in variables if name not in ignored)
+    return ExperienceBuffer.from_table(Table(names, values[:, kept], mask[:, kept]))

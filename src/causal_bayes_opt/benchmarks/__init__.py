@@ -1,0 +1,1 @@
+"""Named problems with known optima."""

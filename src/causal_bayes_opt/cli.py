@@ -1,0 +1,316 @@
+"""The command line `acbo`: a thin shell over `api` and the demonstration.
+
+Nothing heavy is imported before a command runs, so that help and version answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causal_bayes_opt import console
+from causal_bayes_opt.cli_training import add_train
+from causal_bayes_opt.errors import ProblemError, check_name
+
+if TYPE_CHECKING:
+    from causal_bayes_opt.acquisition.policy import Suggestion
+    from causal_bayes_opt.acquisition.state import AcquisitionState
+    from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+
+COMMANDS = ("parents", "suggest", "demo", "train")
+METHODS = ("auto", "exact", "network")
+SEEDS = 2**32
+
+_DESCRIPTION = """\
+Which variables cause the target directly, and which experiment should be run next?
+
+FILE is a CSV file with one column a variable, and optionally a column 'do' that names what was
+set in a row (';' between names; empty where nothing was set)."""
+
+_EXAMPLES = """\
+examples:
+  acbo parents data.csv --target yield
+  acbo parents data.csv --target yield --method network --ignore batch operator --json
+  acbo suggest data.csv --target yield --maximize --settable dose temperature
+  acbo suggest data.csv --target yield --minimize --range dose=0:2.5 temperature=-5:1e2
+  acbo demo --out runs/demo"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `acbo` and return its exit status: 0, 2 for a user's error, 130 after Ctrl-C."""
+    console.prepare_environment()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return console.guarded(lambda: _run(arguments))
+
+
+def _run(argv: list[str]) -> None:
+    if argv and not argv[0].startswith("-"):
+        check_name(argv[0], COMMANDS, "command")
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.print_help()
+    else:
+        options.run(options)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = console.Parser(
+        prog=console.PROGRAM,
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _add_parents(commands)
+    _add_suggest(commands)
+    _add_demo(commands)
+    add_train(commands)
+    return parser
+
+
+def _add_parents(commands: Any) -> None:
+    parser = console.add_command(
+        commands,
+        "parents",
+        "which variables cause the target directly, and how sure that is",
+        ["acbo parents data.csv --target yield", "acbo parents data.csv --target yield --json"],
+    )
+    _add_data(parser)
+    parser.set_defaults(run=_parents)
+
+
+def _add_suggest(commands: Any) -> None:
+    parser = console.add_command(
+        commands,
+        "suggest",
+        "which experiment to run next",
+        [
+            "acbo suggest data.csv --target yield --maximize --settable dose temperature",
+            "acbo suggest data.csv --target yield --minimize --range dose=0:2 --range x=-1e3:1e3",
+        ],
+    )
+    _add_data(parser)
+    direction = parser.add_mutually_exclusive_group(required=True)
+    for name in ("minimize", "maximize"):
+        direction.add_argument(
+            f"--{name}",
+            dest="direction",
+            action="store_const",
+            const=name,
+            help=f"make the target {'small' if name == 'minimize' else 'large'}",
+        )
+    parser.add_argument(
+        "--range",
+        dest="ranges",
+        metavar="NAME=LO:HI",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="values that a variable may be set to; by default those in the file",
+    )
+    parser.add_argument(
+        "--settable",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        help="variables that may be set; all but the target by default",
+    )
+    _add_seed(parser)
+    parser.set_defaults(run=_suggest)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = console.add_command(
+        commands,
+        "demo",
+        "train a small model, judge it, and use it on two problems; takes some minutes",
+        ["acbo demo", "acbo demo --quick --out runs/quick"],
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/demo"),
+        metavar="FOLDER",
+        help="where report and figures go (default: runs/demo)",
+    )
+    _add_seed(parser)
+    parser.add_argument(
+        "--quick", action="store_true", help="all steps in their smallest size; the model is poor"
+    )
+    parser.set_defaults(run=_demo)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="CSV file, one column a variable")
+    parser.add_argument(
+        "--target", required=True, metavar="NAME", help="the variable that is asked about"
+    )
+    parser.add_argument(
+        "--method",
+        default="auto",
+        metavar="|".join(METHODS),
+        help="how the causes are inferred (default: auto, by the number of variables)",
+    )
+    parser.add_argument(
+        "--ignore",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="columns to leave out",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="the same seed gives the same answer (default: 0)",
+    )
+
+
+def _seed(text: str) -> int:
+    if not (text.isdecimal() and int(text) < SEEDS):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {SEEDS - 1}")
+    return int(text)
+
+
+def _parents(options: argparse.Namespace) -> None:
+    check_name(options.method, METHODS, "method")
+    from causal_bayes_opt.api import infer_parents
+
+    posterior = infer_parents(
+        options.file, options.target, method=options.method, ignore=options.ignore
+    )
+    if options.json:
+        _print_record(_parents_record(posterior))
+    else:
+        print(posterior)
+
+
+def _suggest(options: argparse.Namespace) -> None:
+    check_name(options.method, METHODS, "method")
+    ranges = parse_ranges(options.ranges)
+    from causal_bayes_opt.api import decide, read_data
+    from causal_bayes_opt.core.intervention import Problem
+
+    buffer = read_data(options.file, ignore=options.ignore)
+    settable = None if options.settable is None else tuple(options.settable)
+    variables = tuple(buffer.get_variable_names())
+    problem = Problem(variables, options.target, options.direction, ranges, settable)
+    suggestion, state = decide(buffer, problem, options.method, options.seed)
+    if options.json:
+        _print_record(_suggestion_record(suggestion, state))
+    else:
+        print(_suggestion_text(suggestion, state))
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from causal_bayes_opt.demo import DemoConfig, run_demo
+
+    if options.quick:
+        config = DemoConfig(steps=60, systems=20, trials=3, repeats=2, seed=options.seed)
+    else:
+        config = DemoConfig(seed=options.seed)
+    run_demo(options.out, config)
+
+
+def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]] | None:
+    """Read ``NAME=LO:HI`` each; a name may hold ``=`` and ``:`` itself. None where none is given.
+
+    Raises:
+        ProblemError: another form, or a name that is given twice.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        name, equals, ends = (part.strip() for part in text.rpartition("="))
+        try:
+            low, high = map(float, ends.split(":"))
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise ProblemError(
+                f"--range {text!r} is not of the form NAME=LO:HI with two numbers, "
+                "such as dose=-2:3.5"
+            )
+        if name in ranges:
+            raise ProblemError(f"--range names {name!r} twice")
+        ranges[name] = (low, high)
+    return ranges or None
+
+
+def _parents_record(posterior: ParentSetPosterior) -> dict[str, Any]:
+    listed = posterior.sets_as_records(len(posterior.posterior_probs))
+    warnings = list(posterior.warnings)
+    if posterior.mass_left_out > 1e-9:
+        warnings.append(
+            f"the sets listed hold {1 - posterior.mass_left_out:.6g} of the probability; the rest "
+            "is spread over sets that are not listed"
+        )
+    return {
+        "target": posterior.target_variable,
+        "method": posterior.method,
+        "marginals": {name: posterior.marginals[name] for name in posterior.candidates},
+        "sets": listed,
+        "entropy": posterior.uncertainty,
+        "warnings": warnings,
+    }
+
+
+def _suggestion_record(suggestion: Suggestion, state: AcquisitionState) -> dict[str, Any]:
+    return {
+        "intervention": _in_order(suggestion, state),
+        "predicted_mean": suggestion.predicted_mean,
+        "predicted_std": suggestion.predicted_std,
+        "best_observed": state.best_observed,
+        "warnings": list(suggestion.warnings),
+    }
+
+
+def _suggestion_text(suggestion: Suggestion, state: AcquisitionState) -> str:
+    target, direction = state.problem.target, state.problem.direction
+    lines = [f"Next experiment, to {direction} {target}:"]
+    lines += [f"  set {name} = {value:.6g}" for name, value in _in_order(suggestion, state).items()]
+    lines += [
+        f"  expected {target}: {suggestion.predicted_mean:.4g}, standard deviation "
+        f"{suggestion.predicted_std:.2g} (best so far: {state.best_observed:.4g})",
+        f"  cost: {suggestion.cost:.4g}",
+        f"  why: {suggestion.reason}",
+    ]
+    lines += [f"  warning: {warning}" for warning in suggestion.warnings]
+    return "\n".join(lines)
+
+
+def _in_order(suggestion: Suggestion, state: AcquisitionState) -> dict[str, float]:
+    done = suggestion.intervention
+    return {name: done[name] for name in state.problem.variables if name in done}
+
+
+def _print_record(record: dict[str, Any]) -> None:
+    for warning in record["warnings"]:
+        console.warn(warning)
+    console.print_json(record)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"{console.PROGRAM} {version('causal-bayes-opt')}")
+        parser.exit()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

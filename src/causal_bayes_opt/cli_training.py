@@ -1,0 +1,60 @@
+"""The command `acbo train`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from causal_bayes_opt import console
+
+
+def add_train(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    parser = console.add_command(
+        commands,
+        "train",
+        "train a network on simulated systems; the same command goes on where it was stopped",
+        ["acbo train --config configs/linear-gaussian-v1.json --out runs/linear"],
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="JSON file with the run"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="checkpoints, metrics, model"
+    )
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    from causal_bayes_opt.surrogate.network import TrainedModel, save_model
+    from causal_bayes_opt.training.configuration import model_card, read_run
+    from causal_bayes_opt.training.loop import Progress, train
+
+    run = read_run(options.config)
+    started = time.monotonic()
+    with Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        task = bars.add_task(f"train {run.name}", total=run.loop.steps, loss="")
+
+        def report(done: Progress) -> None:
+            speed = done.steps_per_second
+            bars.update(
+                task, completed=done.step, loss=f"loss {done.loss:.4f}, {speed:.2f} steps/s"
+            )
+
+        params = train(run.model, run.distribution, run.loop, options.out, report)
+    card = model_card(run, time.monotonic() - started)
+    path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
+    print(f"wrote {path} and {path.with_suffix('.safetensors')}")

@@ -1,0 +1,138 @@
+"""What the command line needs around its commands: environment, one-line errors, output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from causal_bayes_opt.errors import CausalBayesOptError
+
+PROGRAM = "acbo"
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT
+NOBODY_READS = 141  # 128 + SIGPIPE
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2 and one line."""
+        if message.endswith(("expected one argument", "expected at least one argument")):
+            message += " (one that begins with '-' is attached by '=': --target=-x)"
+        fail(f"{message}; see {self.prog} --help")
+        raise SystemExit(USER_ERROR)
+
+
+def add_command(
+    commands: Any, name: str, does: str, examples: list[str]
+) -> argparse.ArgumentParser:
+    """Add a command with its help and examples to the parser's commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=does,
+        description=does[0].upper() + does[1:] + ".",
+        epilog="examples:\n  " + "\n  ".join(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return parser
+
+
+def prepare_environment() -> None:
+    """Set what NumPy's BLAS and JAX read when they are first imported, where it is not set.
+
+    Parallel BLAS inside parallel JAX makes small solves up to hundreds of times slower on a loaded
+    machine; and JAX keeps what it has compiled, so that only the first call pays for it.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this program (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification: a path that is not absolute is to be ignored.
+    root = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~")) / ".cache"
+    return root / PROGRAM
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run a command; return its exit status. What a user can cause becomes one line."""
+    status = 0
+    try:
+        with _quiet():
+            try:
+                command()
+            finally:
+                sys.stdout.flush()
+    except SystemExit as stop:  # by argparse, after help, version or an error that it has told
+        status = int(stop.code or 0)
+    except CausalBayesOptError as error:
+        status = fail(str(error))
+    except BrokenPipeError:
+        # The reader has gone, as `head` does. Python would complain again when it flushes at exit.
+        _discard(sys.stdout)
+        status = NOBODY_READS
+    except OSError as error:
+        where = f"{error.filename!r}: " if error.filename else ""
+        status = fail(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        fail("interrupted")
+        status = INTERRUPTED
+    except MemoryError:
+        status = fail("out of memory; leave out variables or rows")
+    return status
+
+
+def fail(message: str) -> int:
+    """Write one line to standard error; return the status of a user's error."""
+    _say(f"error: {message}")
+    return USER_ERROR
+
+
+def warn(message: str) -> None:
+    """Write a warning to standard error."""
+    _say(f"warning: {message}")
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """Write one JSON object to standard output; a value that is not finite is a fault."""
+    ascii_only = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    print(json.dumps(record, ensure_ascii=ascii_only, allow_nan=False))
+
+
+def _say(message: str) -> None:
+    line = " ".join(message.split())
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let any name be printed in any locale, and keep JAX's notes to developers from the user."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        # A cache of compiled programs that cannot be read or written costs time, nothing else.
+        warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
+        yield
+
+
+def _discard(stream: TextIO) -> None:
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # not a file, as in tests
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
