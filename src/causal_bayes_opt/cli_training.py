@@ -32,11 +32,12 @@ def _train(options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from causal_bayes_opt.surrogate.network import TrainedModel, save_model
+    from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained, save_model
     from causal_bayes_opt.training.configuration import model_card, read_run
     from causal_bayes_opt.training.loop import Progress, train
 
     run = read_run(options.config)
+    start = None if run.start is None else load_pretrained(run.start).params
     started = time.monotonic()
     with Bars(
         TextColumn("{task.description}"),
@@ -46,15 +47,18 @@ def _train(options: argparse.Namespace) -> None:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as bars:
-        task = bars.add_task(f"train {run.name}", total=run.loop.steps, loss="")
+        task = bars.add_task(f"train {run.name}", total=None, loss="")
 
         def report(done: Progress) -> None:
             speed = done.steps_per_second
             bars.update(
-                task, completed=done.step, loss=f"loss {done.loss:.4f}, {speed:.2f} steps/s"
+                task,
+                completed=done.step,
+                total=done.steps,
+                loss=f"loss {done.loss:.4f}, {speed:.2f} steps/s",
             )
 
-        params = train(run.model, run.distribution, run.loop, options.out, report)
+        params = train(run.model, run.distribution, run.loop, options.out, report, start)
     card = model_card(run, time.monotonic() - started)
     path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
     print(f"wrote {path} and {path.with_suffix('.safetensors')}")

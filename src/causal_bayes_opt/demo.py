@@ -41,7 +41,11 @@ from causal_bayes_opt.training.validation import Judgement, held_out_cases, judg
 MAX_EXCESS = 0.3  # nats above exact inference
 MIN_F1_SHARE = 0.8  # of exact inference's F1
 DISTRIBUTION = TrainingDistribution(
-    (SystemDistribution(), SystemDistribution(parameters="bge")),
+    (
+        SystemDistribution(),
+        SystemDistribution(parameters="bge"),
+        SystemDistribution(noise_scale=(0.02, 0.5)),
+    ),
     DesignDistribution(n_obs=(20, 256), max_experiments=64),
 )
 

@@ -81,3 +81,20 @@ def test_loss_that_is_not_finite_stops_with_the_step():
 def test_impossible_configuration_is_refused(bad):
     with pytest.raises(ConfigError):
         LoopConfig(**bad)
+
+
+def test_run_that_starts_from_other_weights(tmp_path):
+    first = train(MODEL, DATA, LoopConfig(steps=8, stop_after=3, batch_size=4, checkpoint_every=3))
+    second = train(MODEL, DATA, CONFIG, tmp_path, start=first)
+    assert not same(second, train(MODEL, DATA, CONFIG))
+    with pytest.raises(ModelError, match=r"another configuration \(start differ\)"):
+        train(MODEL, DATA, CONFIG, tmp_path)
+
+
+def test_run_that_stops_early_is_the_beginning_of_the_whole_run(tmp_path):
+    whole = []
+    train(MODEL, DATA, CONFIG, report=lambda done: whole.append(done.loss))
+    part = []
+    stopped = LoopConfig(**{**vars(CONFIG), "stop_after": 5})
+    train(MODEL, DATA, stopped, report=lambda done: part.append(done.loss))
+    assert part == whole[:5]

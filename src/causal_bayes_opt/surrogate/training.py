@@ -27,7 +27,9 @@ class DesignDistribution:
         n_obs: fewest and most observational rows, uniform in the logarithm.
         rows_per_variable: fewest and most experiments on each variable that is set at all.
         max_experiments: most experiments in all; more are cut off.
-        spread: values are set within this many observational standard deviations of the mean.
+        spread: smallest and largest half-width of the range in which a variable is set, in its
+            observational standard deviations, uniform in the logarithm; the range's centre lies up
+            to half of that off the mean.
         observational: share of systems without experiments.
         partial: share of systems in which only some variables are set; in the rest all but one are.
         joint: share of experiments that set a second variable too.
@@ -36,7 +38,7 @@ class DesignDistribution:
     n_obs: tuple[int, int] = (20, 512)
     rows_per_variable: tuple[int, int] = (1, 10)
     max_experiments: int = 96
-    spread: float = 3.0
+    spread: tuple[float, float] = (1.0, 10.0)
     observational: float = 0.2
     partial: float = 0.3
     joint: float = 0.1
@@ -48,6 +50,8 @@ class DesignDistribution:
             raise ConfigError(
                 f"rows_per_variable is {self.rows_per_variable}; expected 0 <= fewest <= most"
             )
+        if not 0 < self.spread[0] <= self.spread[1]:
+            raise ConfigError(f"spread is {self.spread}; expected 0 < smallest <= largest")
         for name in ("observational", "partial", "joint"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a share lies in 0 to 1")
@@ -153,8 +157,12 @@ def _draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution)
     std = jnp.sqrt(((obs - mean) ** 2 * weight).sum(axis=0))
 
     mask, int_rows = _plan(k_plan, system.present, design)
-    unit = jax.random.uniform(k_value, mask.shape, minval=-design.spread, maxval=design.spread)
-    tried = sample_system(k_int, system, mean + std * unit, mask)
+    k_width, k_centre, k_unit = jax.random.split(k_value, 3)
+    low_width, high_width = (jnp.log(end) for end in design.spread)
+    width = jnp.exp(jax.random.uniform(k_width, (d,), minval=low_width, maxval=high_width))
+    centre = jax.random.uniform(k_centre, (d,), minval=-0.5, maxval=0.5)
+    unit = jax.random.uniform(k_unit, mask.shape, minval=-1.0, maxval=1.0)
+    tried = sample_system(k_int, system, mean + std * width * (centre + unit), mask)
     trials = jnp.stack([tried, mask.astype(tried.dtype)], axis=-1)
     return Rows(obs, trials, obs_rows, int_rows, system.present)
 

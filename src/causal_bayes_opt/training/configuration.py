@@ -20,16 +20,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """All that a run needs; `read_run` makes it from a file."""
+    """All that a run needs; `read_run` makes it from a file.
+
+    Attributes:
+        name: of the model that it makes.
+        model: the network.
+        distribution: what it is trained on.
+        loop: how long and how fast.
+        start: a model (name or path of its header) whose weights it begins with.
+    """
 
     name: str
     model: AmortizedModel
     distribution: TrainingDistribution
     loop: LoopConfig
+    start: str | None = None
 
 
 def read_run(path: str | Path) -> TrainingRun:
-    """Read a run from a JSON file with the keys name, network, systems, design and loop.
+    """Read a run from a JSON file with the keys name, network, systems, design, loop and start.
 
     Raises:
         ConfigError: the file is missing or no JSON, or has an unknown key or an impossible value;
@@ -43,7 +52,8 @@ def read_run(path: str | Path) -> TrainingRun:
         raise ConfigError(f"{str(path)!r} is no JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{str(path)!r} holds no JSON object")
-    _refuse_unknown(data, ("name", "network", "systems", "design", "loop"), "the configuration")
+    known = ("name", "network", "systems", "design", "loop", "start")
+    _refuse_unknown(data, known, "the configuration")
     systems = tuple(_build(SystemDistribution, part, "systems") for part in data["systems"])
     return TrainingRun(
         name=str(data.get("name", Path(path).stem)),
@@ -52,6 +62,7 @@ def read_run(path: str | Path) -> TrainingRun:
             systems, _build(DesignDistribution, data.get("design", {}), "design")
         ),
         loop=_build(LoopConfig, data.get("loop", {}), "loop"),
+        start=data.get("start"),
     )
 
 

@@ -30,7 +30,8 @@ class LoopConfig:
     """How long and how fast to train.
 
     Attributes:
-        steps: number of steps.
+        steps: number of steps of the schedule.
+        stop_after: end after this many of them, for a run that another run goes on from.
         batch_size: simulated systems a step.
         learning_rate: peak rate of AdamW; warm-up, then a cosine to zero.
         warmup_steps: steps of the linear warm-up.
@@ -42,6 +43,7 @@ class LoopConfig:
     """
 
     steps: int = 2000
+    stop_after: int | None = None
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup_steps: int = 100
@@ -82,6 +84,7 @@ def train(
     config: LoopConfig,
     folder: Path | None = None,
     report: Callable[[Progress], None] | None = None,
+    start: hk.Params | None = None,
 ) -> hk.Params:
     """Train on systems simulated at every step; return the averaged weights.
 
@@ -92,14 +95,15 @@ def train(
         folder: where checkpoints and metrics go; a run that was stopped goes on from the last
             checkpoint to the same weights. None keeps nothing.
         report: called after every step.
+        start: weights to begin with; None draws them by the seed.
 
     Raises:
         ModelError: the folder holds a run with another configuration.
         ConfigError: the loss is not finite; the message names the step and its seed.
     """
     optimizer = make_optimizer(config)
-    state = _initial(model, optimizer, config)
-    described = describe_run(model, distribution, config)
+    state = _initial(model, optimizer, config, start)
+    described = describe_run(model, distribution, config, start)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         state = _resume(folder, state, described)
@@ -117,10 +121,10 @@ def train(
         seconds = time.monotonic() - started
         if folder is not None:
             _log(folder, done, metrics, seconds)
-            if (done + 1) % config.checkpoint_every == 0 or done + 1 == config.steps:
+            if (done + 1) % config.checkpoint_every == 0 or done + 1 == _last_step(config):
                 save_checkpoint(folder, state, described)
         if report is not None:
-            report(Progress(done + 1, config.steps, loss, (done + 1 - first) / seconds))
+            report(Progress(done + 1, _last_step(config), loss, (done + 1 - first) / seconds))
     return state.average
 
 
@@ -137,7 +141,10 @@ def make_optimizer(config: LoopConfig) -> optax.GradientTransformation:
 
 
 def describe_run(
-    model: AmortizedModel, distribution: TrainingDistribution, config: LoopConfig
+    model: AmortizedModel,
+    distribution: TrainingDistribution,
+    config: LoopConfig,
+    start: hk.Params | None = None,
 ) -> dict[str, Any]:
     """The run's configuration as JSON values."""
     described: dict[str, Any] = json.loads(
@@ -147,6 +154,7 @@ def describe_run(
                 "model": model.describe(),
                 "distribution": asdict(distribution),
                 "loop": asdict(config),
+                "start": None if start is None else _fingerprint(start),
             }
         )
     )
@@ -190,9 +198,12 @@ def _named_leaves(state: LoopState) -> list[tuple[str, jax.Array]]:
 
 
 def _initial(
-    model: AmortizedModel, optimizer: optax.GradientTransformation, config: LoopConfig
+    model: AmortizedModel,
+    optimizer: optax.GradientTransformation,
+    config: LoopConfig,
+    start: hk.Params | None = None,
 ) -> LoopState:
-    params = model.init(jax.random.key(config.seed))
+    params = model.init(jax.random.key(config.seed)) if start is None else start
     return LoopState(jnp.zeros((), jnp.int32), params, optimizer.init(params), params)
 
 
@@ -218,7 +229,19 @@ def _advance(
 
 
 def _remaining(state: LoopState, config: LoopConfig) -> Iterator[int]:
-    return iter(range(int(state.step), config.steps))
+    return iter(range(int(state.step), _last_step(config)))
+
+
+def _last_step(config: LoopConfig) -> int:
+    return config.steps if config.stop_after is None else min(config.stop_after, config.steps)
+
+
+def _fingerprint(params: hk.Params) -> str:
+    """A hash of weights, whatever the order in which they are held."""
+    leaves, _ = jax.tree.flatten_with_path(params)
+    named = sorted((jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in leaves)
+    data = b"".join(name.encode() + array.tobytes() for name, array in named)
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _log(folder: Path, step: int, metrics: dict[str, jax.Array], seconds: float) -> None:
