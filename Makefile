@@ -53,7 +53,7 @@ SYNC = $(UV) sync --locked --inexact --quiet
 
 CODE := src tests benchmarks
 
-.PHONY: help setup demo test test-core lint format bench docs clean
+.PHONY: help setup demo test test-core lint format bench bench-accuracy docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -80,6 +80,9 @@ format: $(VENV)/.dev ## put the code into the house's format
 
 bench: $(VENV)/.bench ## measure speed and accuracy against the peers
 	$(BIN)/python -m benchmarks
+
+bench-accuracy: $(VENV)/.bench ## compare the shipped network with exact inference, cell by cell; writes docs/accuracy.md
+	$(BIN)/python -m benchmarks.accuracy
 
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet

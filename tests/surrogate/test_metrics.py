@@ -5,7 +5,13 @@ import pytest
 from pyrsistent import pmap
 
 from causal_bayes_opt.errors import DataError
-from causal_bayes_opt.surrogate.metrics import average_precision, f1_score, judge, set_loss
+from causal_bayes_opt.surrogate.metrics import (
+    average_precision,
+    calibration_error,
+    f1_score,
+    judge,
+    set_loss,
+)
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 
 
@@ -46,3 +52,11 @@ def test_excluded_truth_costs_the_floor_and_stays_finite():
 def test_nothing_to_judge_is_refused():
     with pytest.raises(DataError, match="0 posteriors"):
         judge([], [])
+
+
+def test_calibration_error_sees_a_shift_and_forgives_chance():
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.5, 1.5, size=20_000)
+    edges = rng.random(p.size) < p
+    assert calibration_error(p, edges) < 0.005
+    assert calibration_error(np.clip(p + 0.1, 0, 1), edges) == pytest.approx(0.1, abs=0.02)

@@ -84,3 +84,26 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
     precision = hits[last_of_tie] / (np.flatnonzero(last_of_tie) + 1)
     gained = np.diff(np.concatenate([[0], hits[last_of_tie]]))
     return float((precision * gained).sum() / positives)
+
+
+def calibration_error(scores: np.ndarray, truth: np.ndarray, n_bins: int = 10) -> float:
+    """Mean absolute gap between stated and found shares over bins of equal mass, debiased.
+
+    What the same probabilities would show by chance alone, were they perfectly calibrated, is
+    subtracted: bin by bin the mean absolute deviation of a mean of Bernoulli draws,
+    ``sqrt(2 / pi) * sqrt(mean p (1 - p) / n)``. Never below 0.
+
+    Args:
+        scores: stated probabilities ``[n]``.
+        truth: bool ``[n]``.
+        n_bins: number of bins.
+    """
+    gaps, weights = [], []
+    for group in np.array_split(np.argsort(scores, kind="stable"), n_bins):
+        if group.size == 0:
+            continue
+        p = scores[group]
+        floor = np.sqrt(2 / np.pi) * np.sqrt((p * (1 - p)).mean() / group.size)
+        gaps.append(abs(p.mean() - truth[group].mean()) - floor)
+        weights.append(group.size)
+    return max(float(np.average(gaps, weights=weights)), 0.0)
