@@ -217,7 +217,7 @@ average precision, both pooled over candidate edges.
 
 {chr(10).join(lines)}
 
-Calibration error of the network (debiased, L1, 10 bins of equal mass, all cells of a source pooled):
+Calibration error of the network (debiased, L1, 10 bins of equal mass, all cells of a source):
 
 {calibration}
 """

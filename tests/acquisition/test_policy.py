@@ -150,7 +150,7 @@ def test_problem_with_other_variables_is_refused(frame):
 
 
 def test_extrapolated_outcome_carries_a_warning(frame):
-    near = recommend(state_of(frame, ranges={n: (-0.1, 0.1) for n in RANGES}), jax.random.key(0))
-    far = recommend(state_of(frame, ranges={n: (-90.0, 90.0) for n in RANGES}), jax.random.key(0))
+    near = recommend(state_of(frame, ranges=dict.fromkeys(RANGES, (-0.1, 0.1))), jax.random.key(0))
+    far = recommend(state_of(frame, ranges=dict.fromkeys(RANGES, (-90.0, 90.0))), jax.random.key(0))
     assert near.warnings == ()
     assert any("lies outside of all outcomes so far" in warning for warning in far.warnings)

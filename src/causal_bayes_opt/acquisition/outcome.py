@@ -65,13 +65,13 @@ class LinearOutcomeModel:
             sets, which = np.unique(graphs[:, :, node], axis=0, return_inverse=True)
             for index, parents in enumerate(sets):
                 members = np.flatnonzero(which.ravel() == index)
-                columns = np.append(0, 1 + np.flatnonzero(parents))
+                columns = np.flatnonzero(np.append(True, parents))
                 mean, root, rate = _conjugate(gram, moment, square, columns)
                 variance = rate / chi[node, members]
                 unit = normals[node, members][:, : len(columns)]
                 drawn = mean + np.sqrt(variance)[:, None] * (unit @ root.T)
                 bias[members, node] = drawn[:, 0]
-                weights[np.ix_(members, columns[1:] - 1, [node])] = drawn[:, 1:, None]
+                weights[members[:, None], columns[1:] - 1, node] = drawn[:, 1:]
                 noise[members, node] = variance
         # Total effects: (I - W)^-1, whose series ends because the graphs are acyclic.
         total = np.linalg.inv(np.eye(d) - weights)
