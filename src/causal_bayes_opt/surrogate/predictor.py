@@ -169,7 +169,8 @@ class ParentSetPredictor(hk.Module):
         possible = (
             encoding.present[:, None] & encoding.present[None, :] & ~jnp.eye(n_vars, dtype=bool)
         )
-        return JointPosteriors(slots, log_probs, jnp.where(possible, marginals, 0.0))
+        marginals = jnp.where(possible, jnp.clip(marginals, 0.0, 1.0), 0.0)
+        return JointPosteriors(slots, log_probs, marginals)
 
     def _evidence(self, encoding: Encoding, weights: jax.Array, members: jax.Array) -> jax.Array:
         """What the local scores say of each set, ``[n_vars, n_sets]``, the best at 0.

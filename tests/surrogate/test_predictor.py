@@ -1,0 +1,201 @@
+"""The network's symmetries, its normalisation, and what its compiler does."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
+from causal_bayes_opt.surrogate.encoding import Rows, encode
+from causal_bayes_opt.surrogate.local_scores import set_scores
+from causal_bayes_opt.surrogate.network import pad_rows
+from causal_bayes_opt.surrogate.predictor import (
+    AmortizedModel,
+    PredictorConfig,
+    log_prob_of_sets,
+)
+from causal_bayes_opt.surrogate.training import (
+    DesignDistribution,
+    TrainingDistribution,
+    negative_log_probability,
+    simulate,
+)
+
+MODEL = AmortizedModel(PredictorConfig(hidden_dim=16, num_layers=2, num_heads=2, rank=4))
+DATA = TrainingDistribution(
+    (SystemDistribution(n_vars=(3, 6)),), DesignDistribution(n_obs=(20, 64), max_experiments=24)
+)
+# float32 statistics of tens of rows, taken in another order, agree to about five digits; the
+# local scores multiply them by the number of rows.
+CLOSE = {"atol": 5e-3}
+
+
+@pytest.fixture(scope="module")
+def params():
+    drawn = MODEL.init(jax.random.key(0))
+    # The head starts small on purpose; enlarge it so that a broken symmetry would show.
+    return jax.tree.map(lambda leaf: leaf * 2.0, drawn)
+
+
+@pytest.fixture(scope="module")
+def joint(params):
+    return jax.jit(partial(MODEL.joint, params))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return simulate(jax.random.key(1), 12, DATA)
+
+
+def system(batch, i):
+    return jax.tree.map(lambda leaf: np.asarray(leaf[i]), batch.rows)
+
+
+def test_posteriors_are_distributions(joint, batch):
+    for i in range(6):
+        rows = system(batch, i)
+        found = joint(rows)
+        np.testing.assert_allclose(np.exp(found.log_probs).sum(axis=1), 1.0, rtol=1e-5)
+        marginals = np.asarray(found.marginals)
+        assert ((marginals >= 0) & (marginals <= 1)).all()
+        assert (np.diag(marginals) == 0).all()
+        assert (marginals[~rows.present] == 0).all()
+        assert (marginals[:, ~rows.present] == 0).all()
+
+
+def test_order_of_variables(joint, batch):
+    for i in range(4):
+        rows = system(batch, i)
+        order = np.random.default_rng(i).permutation(6)
+        moved = Rows(
+            rows.obs_data[:, order],
+            rows.int_data[:, order],
+            rows.obs_rows,
+            rows.int_rows,
+            rows.present[order],
+        )
+        first, second = joint(rows).marginals, joint(moved).marginals
+        np.testing.assert_allclose(np.asarray(first)[np.ix_(order, order)], second, **CLOSE)
+
+
+def test_order_of_rows(joint, batch):
+    rows = system(batch, 1)
+    rng = np.random.default_rng(0)
+    a, b = rng.permutation(len(rows.obs_rows)), rng.permutation(len(rows.int_rows))
+    moved = Rows(
+        rows.obs_data[a], rows.int_data[b], rows.obs_rows[a], rows.int_rows[b], rows.present
+    )
+    np.testing.assert_allclose(joint(rows).marginals, joint(moved).marginals, **CLOSE)
+
+
+def test_units(joint, batch):
+    rows = system(batch, 2)
+    factor, offset = np.array([1e3, 1e-3, 7, 1, 2, 5]), np.array([10.0, 0, -3, 1, 0, 4])
+    trials = rows.int_data.copy()
+    trials[..., 0] = trials[..., 0] * factor + offset
+    scaled = rows._replace(obs_data=rows.obs_data * factor + offset, int_data=trials)
+    np.testing.assert_allclose(joint(rows).marginals, joint(scaled).marginals, **CLOSE)
+
+
+def test_padding_of_rows_and_variables(joint, params, batch):
+    rows = system(batch, 3)
+    wider = Rows(
+        np.pad(rows.obs_data, ((0, 30), (0, 2)), constant_values=9.0),
+        np.pad(rows.int_data, ((0, 5), (0, 2), (0, 0)), constant_values=1.0),
+        np.pad(rows.obs_rows, (0, 30)),
+        np.pad(rows.int_rows, (0, 5)),
+        np.pad(rows.present, (0, 2)),
+    )
+    found = jax.jit(partial(MODEL.joint, params))(wider)
+    np.testing.assert_allclose(joint(rows).marginals, found.marginals[:6, :6], **CLOSE)
+
+
+def test_log_probability_of_the_truth_is_that_of_the_enumeration(joint, batch):
+    rows, parents = system(batch, 4), np.asarray(batch.parents[4])
+    found = joint(rows)
+    log_probs = np.asarray(log_prob_of_sets(found, jnp.asarray(parents)))
+    for t in np.flatnonzero(rows.present):
+        slots = np.asarray(found.candidates[t])
+        row = sum(1 << s for s, j in enumerate(slots) if parents[t, j])
+        assert log_probs[t] == pytest.approx(float(found.log_probs[t, row]), abs=1e-5)
+
+
+def test_apply_is_the_column_of_the_joint(params, batch, joint):
+    rows = system(batch, 5)
+    marginals = MODEL.apply(params, *rows[:2], 2, *rows[2:])
+    np.testing.assert_allclose(marginals, joint(rows).marginals[2], **CLOSE)
+
+
+def test_many_variables_keep_a_normalised_enumeration(params):
+    values = np.random.default_rng(0).normal(size=(80, 15))
+    values[:, 0] += values[:, 1:].sum(axis=1)
+    found = jax.jit(partial(MODEL.joint, params))(pad_rows(ExperienceBuffer.from_arrays(values)))
+    assert found.candidates.shape == (16, 11)
+    np.testing.assert_allclose(np.exp(found.log_probs[0]).sum(), 1.0, rtol=1e-4)
+    truth = np.zeros((16, 16), dtype=bool)
+    truth[0, 1:15] = True
+    assert np.isfinite(log_prob_of_sets(found, jnp.asarray(truth))[:15]).all()
+
+
+def test_local_scores_are_those_of_exact_inference():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40, 5)) @ rng.normal(size=(5, 5))
+    values = (values - values.mean(axis=0)) / values.std(axis=0)
+    statistics = Statistics.of(values, np.zeros(values.shape, bool))
+    exact = scores_of_all_sets(statistics)[4]
+    sizes = jnp.asarray([bin(i).count("1") for i in range(16)], jnp.float32)
+    scatter, total = jnp.asarray(values.T @ values), jnp.asarray(values.sum(axis=0))
+    found = set_scores(scatter, total, jnp.asarray(40.0), 0.5, sizes)
+    np.testing.assert_allclose(found, exact - exact[0], atol=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["no experiments", "huge", "duplicates", "everything set"])
+def test_hard_rows_stay_finite(joint, batch, kind):
+    rows = system(batch, 6)
+    if kind == "no experiments":
+        rows = rows._replace(int_rows=np.zeros_like(rows.int_rows))
+    elif kind == "huge":
+        rows = rows._replace(int_data=rows.int_data * np.array([1e12, 1.0]))
+    elif kind == "duplicates":
+        rows = rows._replace(obs_data=rows.obs_data[:, [0, 0, 0, 0, 0, 0]])
+    else:
+        rows = rows._replace(
+            int_data=np.stack([rows.int_data[..., 0], np.ones_like(rows.int_data[..., 1])], -1)
+        )
+    assert np.isfinite(joint(rows).marginals).all()
+    assert np.isfinite(encode(jax.tree.map(jnp.asarray, rows)).pairs).all()
+
+
+def test_gradients_are_finite(params, batch):
+    loss, grads = jax.jit(jax.value_and_grad(partial(negative_log_probability, MODEL)))(
+        params, batch
+    )
+    assert np.isfinite(loss)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_other_row_counts_in_a_bucket_do_not_compile_again(params):
+    traces = []
+
+    @jax.jit
+    def forward(rows):
+        traces.append(1)
+        return MODEL.joint(params, rows).marginals
+
+    for n_vars, n_rows in ((5, 40), (6, 100), (8, 128)):
+        values = np.random.default_rng(0).normal(size=(n_rows, n_vars))
+        forward(pad_rows(ExperienceBuffer.from_arrays(values)))
+    assert len(traces) == 1
+
+
+def test_simulated_data_are_what_they_say(batch):
+    rows = jax.tree.map(np.asarray, batch.rows)
+    assert np.isfinite(rows.obs_data).all()
+    assert ((rows.obs_rows.sum(axis=1) >= 20) & (rows.obs_rows.sum(axis=1) <= 64)).all()
+    assert not rows.int_data[..., 1][~rows.int_rows].any()
+    assert not (rows.int_data[..., 1].any(axis=1) & ~rows.present).any()
+    assert not np.asarray(batch.parents)[~rows.present].any()
