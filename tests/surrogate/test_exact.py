@@ -284,3 +284,19 @@ def test_constant_column_is_refused_by_name():
 
 def test_rows_of_subsets_count_as_documented():
     assert all_subsets(3)[0b101].tolist() == [True, False, True]
+
+
+def test_expected_number_of_parents_is_that_of_the_prior():
+    """With no rows that inform a variable, its posterior is the prior's."""
+    names = [f"X{i}" for i in range(5)]
+    values = np.random.default_rng(0).normal(size=(4, 5))
+    mask = np.ones((4, 5), dtype=bool)
+    found = parent_set_log_posterior(
+        values, mask, 0, edge_probability=EdgePrior(expected_parents=0.7).probability(5)
+    )
+    sizes = found.members.sum(axis=1)
+    assert np.exp(found.log_probs) @ sizes == pytest.approx(0.7)
+    with pytest.raises(ConfigError, match="too many for 5 variables: below 2.0 is possible"):
+        EdgePrior(expected_parents=2.0).probability(len(names))
+    with pytest.raises(ConfigError, match="not both"):
+        EdgePrior(edge_probability=0.5, expected_parents=1.0)

@@ -86,7 +86,7 @@ class ExactSurrogate:
         found = set_posteriors(
             statistics,
             [names.index(target) for target in targets],
-            edge_probability=prior.edge_probability,
+            edge_probability=prior.probability(len(names)),
             max_parents=cap,
             known=known,
             forbidden=forbidden,

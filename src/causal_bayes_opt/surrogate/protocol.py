@@ -21,11 +21,15 @@ class EdgePrior:
     Attributes:
         edge_probability: of each edge that the order of the variables allows; None takes
             ``min(0.5, 2 / (n_vars - 1))``.
+        expected_parents: in place of that probability, how many parents a variable has on average
+            over all graphs: ``p = 2 expected_parents / (n_vars - 1)``, as half of all pairs are
+            allowed by an order.
         known: (cause, effect) pairs that are edges for certain.
         forbidden: (cause, effect) pairs that are no edges.
     """
 
     edge_probability: float | None = None
+    expected_parents: float | None = None
     known: tuple[tuple[str, str], ...] = ()
     forbidden: tuple[tuple[str, str], ...] = ()
 
@@ -35,6 +39,10 @@ class EdgePrior:
             raise ConfigError(
                 f"edge_probability is {p}; it must lie between 0 and 1, ends excluded"
             )
+        if p is not None and self.expected_parents is not None:
+            raise ConfigError("give edge_probability or expected_parents, not both")
+        if self.expected_parents is not None and not self.expected_parents > 0:
+            raise ConfigError(f"expected_parents is {self.expected_parents}; it must be above 0")
         both = set(self.known) & set(self.forbidden)
         if both:
             cause, effect = sorted(both)[0]
@@ -58,7 +66,19 @@ class EdgePrior:
         return matrices[0], matrices[1]
 
     def probability(self, n_vars: int) -> float:
-        """The edge probability for a system of `n_vars` variables."""
+        """The edge probability for a system of `n_vars` variables.
+
+        Raises:
+            ConfigError: more parents are expected than there is room for.
+        """
+        if self.expected_parents is not None:
+            p = 2.0 * self.expected_parents / max(n_vars - 1, 1)
+            if not p < 1:
+                raise ConfigError(
+                    f"{self.expected_parents} expected parents are too many for {n_vars} "
+                    f"variables: below {(n_vars - 1) / 2} is possible"
+                )
+            return p
         return self.edge_probability or default_edge_probability(n_vars)
 
 
