@@ -29,7 +29,7 @@ from causal_bayes_opt.training.validation import Case, held_out_cases
 SEED = 11
 TRIED = (2, 5, 10)
 NETWORKS = "PARENT_SCALE as public (networks)"
-N_WITH_NETWORKS = 20  # its votes train some hundred networks a system
+N_WITH_NETWORKS = 10  # its votes train some hundred networks a system
 
 
 def surrogates() -> dict[str, Surrogate]:

@@ -7,7 +7,7 @@ of nodes, and draws its nodes' order at random, so that position says nothing ab
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import networkx as nx
 import numpy as np
@@ -26,7 +26,9 @@ def random_graph(
         family: a key of `FAMILIES`.
         rng: NumPy generator.
         n_vars: number of nodes, at least 1.
-        mean_parents: expected edges per node, for the families that have a density.
+        mean_parents: expected edges per node, for the families that have a density, as far as a
+            graph of that size can hold them; ``small_world`` takes the nearest whole number, at
+            least 1.
 
     Raises:
         UnknownNameError: no such family.
@@ -35,8 +37,8 @@ def random_graph(
     check_name(family, FAMILIES, "graph family")
     if n_vars < 1:
         raise ConfigError(f"a graph needs at least 1 node, not {n_vars}")
-    if mean_parents < 0:
-        raise ConfigError(f"mean_parents is {mean_parents:g}; it cannot be negative")
+    if not (math.isfinite(mean_parents) and mean_parents >= 0):
+        raise ConfigError(f"mean_parents is {mean_parents:g}; it must be finite and not negative")
     ordered = FAMILIES[family](rng, n_vars, mean_parents)
     place = rng.permutation(n_vars)
     adjacency = np.zeros((n_vars, n_vars), dtype=bool)
@@ -44,11 +46,15 @@ def random_graph(
     return adjacency
 
 
-def topological_order(adjacency: np.ndarray) -> np.ndarray:
+def topological_order(adjacency: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
     """Return the nodes ``[n_vars]``, causes before effects, lowest index first among equals.
 
+    Args:
+        adjacency: bool ``[n_vars, n_vars]``.
+        names: what an error calls the nodes; None numbers them from 0.
+
     Raises:
-        GraphError: the graph has a cycle.
+        GraphError: the graph has a cycle; the message names one.
     """
     adjacency = np.asarray(adjacency, dtype=bool)
     waiting = adjacency.sum(axis=0).astype(int)
@@ -57,7 +63,9 @@ def topological_order(adjacency: np.ndarray) -> np.ndarray:
     while left:
         free = [node for node in left if waiting[node] == 0]
         if not free:
-            raise GraphError(f"the graph has a cycle among the nodes {left}")
+            cycle = _cycle_among(adjacency, left)
+            listed = " -> ".join(repr(names[i]) if names else str(i) for i in cycle)
+            raise GraphError(f"the graph has a cycle: {listed}; leave out one of these edges")
         order.append(free[0])
         left.remove(free[0])
         waiting -= adjacency[free[0]]
@@ -80,6 +88,14 @@ def ancestors(adjacency: np.ndarray, node: int) -> np.ndarray:
 def is_acyclic(adjacency: np.ndarray) -> bool:
     """True where no directed path leads back to its start."""
     return not bool(np.diag(reachable(adjacency)).any())
+
+
+def _cycle_among(adjacency: np.ndarray, nodes: list[int]) -> list[int]:
+    """A cycle, its first node repeated at the end, among nodes of which each has a cause."""
+    path = [nodes[0]]
+    while path[-1] not in path[:-1]:
+        path.append(next(node for node in nodes if adjacency[node, path[-1]]))
+    return path[path.index(path[-1]) :][::-1]
 
 
 def _erdos_renyi(rng: np.random.Generator, n: int, mean_parents: float) -> np.ndarray:

@@ -23,7 +23,7 @@ def make_intervention(values: Mapping[str, float]) -> Intervention:
         DataError: a value is not a finite number.
     """
     for name, value in values.items():
-        if not math.isfinite(float(value)):
+        if not _is_finite(value):
             raise DataError(f"an intervention sets {name!r} to {value}; a finite number is needed")
     return pmap({name: float(value) for name, value in values.items()})
 
@@ -73,13 +73,28 @@ class Problem:
         if self.target in settable:
             raise ProblemError(f"the target {self.target!r} cannot be a settable variable")
         object.__setattr__(self, "settable", settable)
-        for name, (low, high) in dict(self.ranges or {}).items():
+        for name, ends in (self.ranges or {}).items():
             check_name(name, names, "variable in ranges")
             if name == self.target:
                 raise ProblemError(f"the target {name!r} is never set and takes no range")
+            try:
+                low, high = map(float, ends)
+            except (TypeError, ValueError):
+                raise ProblemError(
+                    f"range of {name!r} is {ends!r}; expected its lowest and highest value"
+                ) from None
             check_range(name, low, high)
-        for name in self.costs or {}:
+        for name, cost in (self.costs or {}).items():
             check_name(name, names, "variable in costs")
+            if not callable(cost) and not (_is_finite(cost) and cost >= 0):
+                raise ProblemError(
+                    f"cost of {name!r} is {cost!r}; expected a number from 0 on, or a function of "
+                    "the value that is set"
+                )
+        # The problem keeps what it checked, whatever the caller does with the mappings later.
+        for field in ("ranges", "costs"):
+            given = getattr(self, field)
+            object.__setattr__(self, field, None if given is None else pmap(given))
 
     @property
     def sign(self) -> float:
@@ -124,6 +139,13 @@ def check_range(name: str, low: float, high: float) -> None:
         )
     if low == high:
         raise ProblemError(f"range of {name!r} has zero width at {low:g}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def _unique(names: Iterable[str], what: str) -> tuple[str, ...]:

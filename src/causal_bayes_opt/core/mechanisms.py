@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from causal_bayes_opt.errors import ConfigError, GraphError, check_name
+from causal_bayes_opt.errors import ConfigError, DataError, GraphError, check_name
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "square": np.square,
@@ -43,8 +43,10 @@ class Noise:
         check_name(self.family, NOISE_FAMILIES, "noise family")
         if not (np.isfinite(self.scale) and self.scale >= 0):
             raise ConfigError(f"noise scale is {self.scale}; it must be finite and not negative")
-        if self.family == "student" and not self.df > 2:
-            raise ConfigError(f"Student noise has {self.df} degrees of freedom; above 2 is needed")
+        if self.family == "student" and not (np.isfinite(self.df) and self.df > 2):
+            raise ConfigError(
+                f"Student noise has {self.df} degrees of freedom; above 2 is needed, and finite"
+            )
 
 
 def gaussian(scale: float = 1.0) -> Noise:
@@ -106,6 +108,8 @@ class Mechanism:
         }
         if len(set(self.parents)) != n_parents:
             raise GraphError(f"a parent is named twice in {list(self.parents)}")
+        if not np.isfinite(self.bias):
+            raise GraphError(f"bias of a mechanism must be finite, not {self.bias}")
         for name in self.activations:
             check_name(name, ACTIVATIONS, "activation")
         for name, shape in shapes.items():
@@ -117,20 +121,39 @@ class Mechanism:
                     f"{name} of a mechanism has shape {array.shape}; expected {shape} for "
                     f"{n_parents} parents and {n_units} units"
                 )
+            if not np.isfinite(array).all():
+                raise GraphError(f"{name} of a mechanism must be finite, not {array.tolist()}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
     def mean(self, columns: np.ndarray) -> np.ndarray:
-        """Return the mean ``[n]`` given the parents' values ``[n, n_parents]``."""
+        """Return the mean ``[n]`` given the parents' values ``[n, n_parents]``.
+
+        Raises:
+            DataError: the user's function gave something else than a number or ``[n]`` numbers.
+        """
         if self.function is not None:
-            values = self.function(*(columns[:, i] for i in range(len(self.parents))))
-            return np.broadcast_to(np.asarray(values, dtype=np.float64), (len(columns),))
+            return self._mean_by_function(self.function, columns)
         total = self.bias + columns @ self.weights
         if self.activations:
             inner = columns @ self.hidden.T + self.offsets
             for unit, name in enumerate(self.activations):
                 total = total + self.readout[unit] * ACTIVATIONS[name](inner[:, unit])
         return np.asarray(np.clip(total, -self.bound, self.bound))
+
+    def _mean_by_function(
+        self, function: Callable[..., np.ndarray], columns: np.ndarray
+    ) -> np.ndarray:
+        n = len(columns)
+        values = function(*np.array(columns).T)  # of a copy: it may change what it is given
+        try:
+            return np.broadcast_to(np.asarray(values, dtype=np.float64), (n,))
+        except (TypeError, ValueError) as error:
+            given = f"shape {np.shape(values)}" if np.ndim(values) else repr(values)
+            raise DataError(
+                f"the function of the parents {list(self.parents)} gave {given}; expected one "
+                f"number, or one for each of {n} rows"
+            ) from error
 
 
 def linear(

@@ -78,7 +78,8 @@ def sample(
             continue
         mechanism = scm.mechanisms[name]
         parents = values[:, [index[parent] for parent in mechanism.parents]]
-        values[:, column] = mechanism.mean(parents) + noise[:, column]
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told apart below
+            values[:, column] = mechanism.mean(parents) + noise[:, column]
         if not np.isfinite(values[:, column]).all():
             raise DataError(f"the mechanism of {name!r} gave a value that is not finite")
     mask = np.zeros(values.shape, dtype=bool)

@@ -17,6 +17,12 @@ class Scaling:
     means: np.ndarray
     stds: np.ndarray
 
+    def __post_init__(self) -> None:
+        for name in ("means", "stds"):
+            array = np.array(getattr(self, name), dtype=np.float64)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
     @classmethod
     def of(cls, buffer: ExperienceBuffer) -> Scaling:
         """Measure the scaling of a buffer's observational rows.
@@ -34,17 +40,20 @@ class Scaling:
                 f"observational rows: {len(observations)}; at least 2 rows in which nothing was "
                 "set are needed to know the scale of the variables"
             )
-        means = observations.mean(axis=0)
-        stds = (observations - means).std(axis=0)
+        # In units of a power of two, which costs no digit, so that no square over- or underflows.
+        unit = np.ldexp(1.0, np.frexp(np.abs(observations).max(axis=0))[1] - 1)
+        values = observations / unit
+        means = values.mean(axis=0)
+        stds = (values - means).std(axis=0)
         # A spread within rounding error of the values themselves is no spread.
-        flat = stds <= 1e-13 * np.abs(observations).max(axis=0)
+        flat = stds <= 1e-13 * np.abs(values).max(axis=0)
         if flat.any():
             index = int(np.flatnonzero(flat)[0])
             raise DataError(
-                f"column {names[index]!r} is constant ({means[index]:g}) in the observational "
-                "rows, so nothing can be learned about it; leave it out"
+                f"column {names[index]!r} is constant ({means[index] * unit[index]:g}) in the "
+                "observational rows, so nothing can be learned about it; leave it out"
             )
-        return cls(means, stds)
+        return cls(means * unit, stds * unit)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Turn values ``[..., n_vars]`` in the user's units into standardised ones."""

@@ -57,7 +57,7 @@ class SCM:
         object.__setattr__(self, "variables", names)
         object.__setattr__(self, "mechanisms", pmap(dict(mechanisms)))
         object.__setattr__(self, "target", target)
-        positions = topological_order(self.adjacency())
+        positions = topological_order(self.adjacency(), names)
         object.__setattr__(self, "order", tuple(names[i] for i in positions))
 
     @classmethod
@@ -74,6 +74,10 @@ class SCM:
         for cause, effect in weights:
             check_name(cause, variables, "cause")
             check_name(effect, variables, "effect")
+        for name in biases or {}:
+            check_name(name, variables, "variable in biases")
+        for name in noise if isinstance(noise, Mapping) else ():
+            check_name(name, variables, "variable in noise")
 
         def mechanism(name: str) -> Mechanism:
             parents = [other for other in variables if (other, name) in weights]

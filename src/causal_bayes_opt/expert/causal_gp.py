@@ -190,7 +190,8 @@ def choose(
         tried: experiments so far.
         weights: posterior of the sets ``[n_sets]``, summing to 1.
         untouched: mean of the target when nothing is set; the best so far if nothing was tried.
-        costs: values ``[n_vars, n_knots]`` and the cost of each ``[n_vars, n_knots]``.
+        costs: values ``[n_vars, n_knots]`` and the cost of each ``[n_vars, n_knots]``; all 0 where
+            cost does not count.
         published: bool; whether outcomes are taken for exact, and see `gp.fit`.
 
     Returns:
@@ -279,7 +280,8 @@ def _search(
         mean, deviation = _predict(effects, tried, surrogate, weights, values)
         each = jax.vmap(jnp.interp, in_axes=(1, 0, 0), out_axes=1)(values, *costs)
         cost = (each * element.columns).sum(-1)
-        return log_improvement(best, mean, deviation) - jnp.log(cost), mean, deviation
+        score = log_improvement(best, mean, deviation) - jnp.log(jnp.where(cost > 0, cost, 1.0))
+        return score, mean, deviation
 
     def pick(values: jax.Array, judged: tuple[jax.Array, jax.Array, jax.Array]) -> Choice:
         score, mean, deviation = judged

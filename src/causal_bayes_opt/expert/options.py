@@ -10,6 +10,9 @@ from causal_bayes_opt.errors import ConfigError, nearest
 from causal_bayes_opt.expert.doubly_robust import N_BOOTSTRAPS, Regressor
 from causal_bayes_opt.expert.parent_update import Noise, Predictive
 
+# Their corners must leave room for other starts of the search.
+MOST_TARGETS = 6
+
 Mechanism = Literal["linear", "nonlinear"]
 Support = Literal["votes", "all"]
 
@@ -30,7 +33,7 @@ class ParentScaleOptions:
         noise: ``"unit"`` has noise of variance 1 without an intercept, and GPs in the units of the
             data, as published; ``"learned"`` learns the noise, and no unit matters.
         predictive: ``"public"`` repeats a mistake of the public code; for comparisons alone.
-        max_targets: how many variables may be set at once; 1 as published.
+        max_targets: how many variables may be set at once, up to 6; 1 as published.
         n_observations: rows drawn where a simulator is observed.
         n_experiments: initial experiments on each variable of a simulator.
         n_evaluations: outcomes of a simulator whose mean a trial's result is.
@@ -85,6 +88,11 @@ class ParentScaleOptions:
                 raise ConfigError(
                     f"{name} is {value!r}; expected a whole number of {least} or more"
                 )
+        if self.max_targets > MOST_TARGETS:
+            raise ConfigError(
+                f"max_targets is {self.max_targets}; "
+                f"at most {MOST_TARGETS} variables can be set at once"
+            )
         if not self.min_improvement >= 0:
             raise ConfigError(f"min_improvement is {self.min_improvement}; it cannot be negative")
         if self.predictive == "public" and (self.noise != "unit" or self.mechanism != "linear"):

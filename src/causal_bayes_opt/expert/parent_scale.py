@@ -180,7 +180,7 @@ class PARENT_SCALE:  # noqa: N801  # the algorithm's own name, and the interface
         buffer = self._initial_rows() if self.buffer is None else self.buffer
         state = init(buffer, self.problem, self.options, seed=self.seed, prior=self.prior)
         log = RunLog(state)
-        with Progress(disable=not self.options.progress, transient=True) as progress:
+        with Progress(disable=not self.options.progress) as progress:
             task = progress.add_task(f"PARENT_SCALE on {self.problem.target}", total=T)
             for trial in range(T):
                 state = self._one_trial(state, log, trial)
@@ -259,7 +259,7 @@ def run_many(
     show = bool(options.pop("progress", False))
     runs = [PARENT_SCALE(scm, seed, **options) for scm, seed in zip(scms, numbers, strict=True)]
     with (
-        Progress(disable=not show, transient=True) as progress,
+        Progress(disable=not show) as progress,
         # Threads: compiled programs run outside Python's lock, and all share what is compiled.
         ThreadPoolExecutor(workers or cpu_count()) as pool,
     ):

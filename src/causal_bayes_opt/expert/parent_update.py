@@ -35,9 +35,10 @@ class SetPosterior(NamedTuple):
     """Candidate sets, their weights and their regressions. A leading axis may be systems."""
 
     log_weights: jax.Array  # [n_sets], normalised; -inf where dropped or padded
-    members: jax.Array  # [n_sets, n_vars], 1.0 in the set
+    columns: jax.Array  # int [n_sets, n_slots], the variables of each set, 0 where there are fewer
+    used: jax.Array  # [n_sets, n_slots], 1.0 where a slot holds a variable
     constant: jax.Array  # scalar, the value of the last term: 1 with an intercept, else 0
-    # Frequencies [n_sets, n_vars, n_features] and phases [n_sets, n_features]; None if linear.
+    # Frequencies [n_sets, n_slots, n_features] and phases [n_sets, n_features]; None if linear.
     fourier: tuple[jax.Array, jax.Array] | None
     mean: jax.Array  # [n_sets, n_terms], of the weights
     covariance: jax.Array  # [n_sets, n_terms, n_terms], of the weights, in noise variances
@@ -108,14 +109,18 @@ def start(
     """
     n_sets, n_vars = members.shape
     sets = padding.bucket(n_sets, padding.SETS, 4)
-    width = padding.bucket(n_vars, padding.VARIABLES)
-    fourier = None
-    n_terms = width + 1
+    slots = padding.bucket(int(members.sum(axis=1).max(initial=0)), padding.VARIABLES)
+    # Members first, in order; what is left of the slots is not used.
+    columns = np.argsort(~members, axis=1, kind="stable")[:, :slots]
+    used = np.take_along_axis(members, columns, axis=1)
+    n_terms, fourier = slots + 1, None
     if nonlinear:
-        drawn = fourier_features(members, names or [str(i) for i in range(n_vars)], seed)
+        chosen = list(names or map(str, range(n_vars)))
+        frequencies, phases = fourier_features(members, chosen, seed)
+        frequencies = np.take_along_axis(frequencies, columns[:, :, None], axis=1)
         fourier = (
-            jnp.asarray(padding.pad(drawn[0], sets, width)),
-            jnp.asarray(padding.pad(drawn[1], sets)),
+            jnp.asarray(padding.pad(frequencies, sets, slots)),
+            jnp.asarray(padding.pad(phases, sets)),
         )
         n_terms = N_FEATURES + 1
     with np.errstate(divide="ignore"):
@@ -123,7 +128,8 @@ def start(
     eye = jnp.broadcast_to(jnp.eye(n_terms), (sets, n_terms, n_terms))
     return SetPosterior(
         log_weights=jnp.asarray(padding.pad(log_weights, sets, fill=-np.inf)),
-        members=jnp.asarray(padding.pad(members.astype(np.float64), sets, width)),
+        columns=jnp.asarray(padding.pad(np.where(used, columns, 0), sets, slots)),
+        used=jnp.asarray(padding.pad(used.astype(np.float64), sets, slots)),
         constant=jnp.asarray(1.0 if noise == "learned" else 0.0),
         fourier=fourier,
         mean=jnp.zeros((sets, n_terms)),
@@ -163,9 +169,12 @@ def condition(state: SetPosterior, x: jax.Array, y: jax.Array, present: jax.Arra
         # One Gram matrix serves every set: a set keeps its own rows and columns of it.
         terms = jnp.concatenate([x, jnp.ones_like(x[:, :1]) * state.constant], axis=1)
         terms = terms * weight[:, None]
-        keep = _with_constant(state.members)
-        gram = keep[:, :, None] * (terms.T @ terms) * keep[:, None, :]
-        moment = keep * (terms.T @ y)
+        gram, moment = terms.T @ terms, terms.T @ y
+        last = jnp.full_like(state.columns[:, :1], x.shape[1])
+        own = jnp.concatenate([state.columns, last], axis=1)
+        keep = jnp.concatenate([state.used, jnp.ones_like(state.used[:, :1])], axis=1)
+        gram = keep[:, :, None] * gram[own[:, :, None], own[:, None, :]] * keep[:, None, :]
+        moment = keep * moment[own]
     else:
         features = jax.vmap(lambda row: _features(state, row), out_axes=1)(x)
         features = features * weight[:, None]
@@ -293,10 +302,10 @@ def fourier_features(
 def _features(state: SetPosterior, x: jax.Array) -> jax.Array:
     """Features of a row ``[n_vars]`` under each set ``[n_sets, n_terms]``; the last is constant."""
     if state.fourier is None:
-        terms = state.members * x
+        terms = state.used * x[state.columns]
     else:
         frequencies, phases = state.fourier
-        inner = jnp.einsum("v,svf->sf", x, frequencies) + phases
+        inner = jnp.einsum("sv,svf->sf", x[state.columns], frequencies) + phases
         terms = jnp.sqrt(2.0 / N_FEATURES) * jnp.cos(inner)
     return jnp.concatenate([terms, jnp.full_like(terms[:, :1], state.constant)], axis=1)
 
@@ -319,8 +328,3 @@ def _learn(state: SetPosterior, features: jax.Array, y: jax.Array) -> SetPosteri
 def _quadratic(matrices: jax.Array, features: jax.Array) -> jax.Array:
     """The form f'Mf of each set ``[n_sets]``; rounding must not make it negative."""
     return jnp.maximum(jnp.einsum("sf,sfg,sg->s", features, matrices, features), 0.0)
-
-
-def _with_constant(members: jax.Array) -> jax.Array:
-    """Members ``[n_sets, n_vars]`` with a last column of ones for the constant."""
-    return jnp.concatenate([members, jnp.ones_like(members[:, :1])], axis=1)

@@ -16,14 +16,14 @@ from scipy.stats import qmc
 
 from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
-from causal_bayes_opt.errors import MethodLimitError, ProblemError
+from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.expert import causal_gp, padding
 from causal_bayes_opt.expert.parent_posterior import Beliefs
 
 # A set has an effect where its weight is above this, and it is among so many of the most probable.
 LEAST_WEIGHT, MOST_SETS = 1e-5, 16
-MOST_ROWS = 256  # that a GP takes of the observational rows
-MOST_ELEMENTS = 32
+# Time and memory grow with elements, sets and the square of the observational rows of a GP.
+MOST_ROWS, MOST_ELEMENTS = 128, 32
 N_STARTS, N_NEAR, N_ROUNDS = 128, 32, 8
 N_KNOTS = 257
 
@@ -139,16 +139,14 @@ def update(bench: Workbench, beliefs: Beliefs) -> Workbench:
     width = _width(bench.problem.variables)
     with padding.double():
         if missing:
-            size = padding.bucket(len(missing), padding.SETS, 4)
             new = causal_gp.regress(
                 bench.rows,
-                padding.pad(beliefs.members[missing].astype(np.float64), size, width),
-                np.arange(size) < len(missing),
+                padding.pad(beliefs.members[missing].astype(np.float64), MOST_SETS, width),
+                np.arange(MOST_SETS) < len(missing),
                 np.array(bench.published),
             )
             fitted = fitted.update({s: _row(new, i) for i, s in enumerate(missing)})
-        room = padding.bucket(len(active), padding.SETS, 4)
-        stacked = _stack([fitted[s] for s in active], room)
+        stacked = _stack([fitted[s] for s in active], MOST_SETS)
         effects = causal_gp.effects(bench.rows, stacked, columns, exists)
     return replace(bench, fitted=fitted, active=active, elements=elements, effects=effects)
 
@@ -166,7 +164,7 @@ def best_trial(
     problem, names = bench.problem, bench.problem.variables
     t = names.index(problem.target)
     weights = np.exp(beliefs.log_weights())[list(bench.active)]
-    weights = padding.pad(weights / weights.sum(), bench.effects.prior.shape[1])
+    weights = padding.pad(weights / weights.sum(), MOST_SETS)
     real = bench.rows.present
     with padding.double():
         choices, best = causal_gp.choose(
@@ -207,7 +205,7 @@ def best_trial(
 def _elements(
     problem: Problem, beliefs: Beliefs, weights: np.ndarray, active: Sequence[int]
 ) -> tuple[tuple[str, ...], ...]:
-    """Subsets of the surviving parent sets that may be set; single variables are all kept.
+    """Subsets of the surviving parent sets that may be set.
 
     Without any parent to set, every settable variable is an element: only a trial can tell.
     """
@@ -222,10 +220,10 @@ def _elements(
             for subset in combinations(np.asarray(settable)[row].tolist(), size)
         }
         found |= {s: float(mass[members[:, list(s)].all(axis=1)].sum()) for s in joint}
-    single = sorted(s for s in found if len(s) == 1) or [(i,) for i in settable]
-    room = max(MOST_ELEMENTS - len(single), 0)
-    several = sorted((s for s in found if len(s) > 1), key=lambda s: (-found[s], s))[:room]
-    return tuple(tuple(problem.variables[i] for i in s) for s in [*single, *sorted(several)])
+    found = found or {(i,): 0.0 for i in settable}
+    # Single variables first, then the subsets that are most probably parents together.
+    ranked = sorted(found, key=lambda s: (len(s) > 1, -found[s], s))[:MOST_ELEMENTS]
+    return tuple(tuple(problem.variables[i] for i in s) for s in sorted(ranked))
 
 
 def _search_space(bench: Workbench) -> causal_gp.Element:
@@ -275,15 +273,7 @@ def _design(n_targets: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Starts ``[n_starts, n_targets]``, the corners among them, and offsets
         ``[n_rounds, n_near, n_targets]`` that close in on the best start.
-
-    Raises:
-        MethodLimitError: more corners than starts.
     """
-    if 2**n_targets > N_STARTS // 2:
-        raise MethodLimitError(
-            f"max_targets is {n_targets}; at most {int(np.log2(N_STARTS // 2))} variables can be "
-            "set at once"
-        )
     if n_targets == 1:
         starts = np.linspace(0.0, 1.0, N_STARTS)[:, None]
         near, gap, closer = np.linspace(-1.0, 1.0, N_NEAR)[:, None], 1.0 / (N_STARTS - 1), 1 / 8
@@ -302,11 +292,15 @@ def _costs(
     shift: np.ndarray,
     scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cost of each variable at knots over its range, in working units; 1 where nothing is said."""
+    """Cost of each variable at knots over its range, in working units.
+
+    All are 0, which stands for no division by cost, where the problem names none: a joint
+    intervention is then no dearer than a single one.
+    """
     width = _width(problem.variables)
     knots = np.tile(np.linspace(0.0, 1.0, N_KNOTS), (width, 1))
-    costs = np.ones((width, N_KNOTS))
-    for name, (low, high) in ranges.items():
+    costs = np.zeros((width, N_KNOTS))
+    for name, (low, high) in ranges.items() if problem.costs else ():
         i = problem.variables.index(name)
         at = np.linspace(low, high, N_KNOTS)
         knots[i] = (at - shift[i]) / scale[i]
