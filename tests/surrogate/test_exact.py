@@ -296,7 +296,7 @@ def test_expected_number_of_parents_is_that_of_the_prior():
     )
     sizes = found.members.sum(axis=1)
     assert np.exp(found.log_probs) @ sizes == pytest.approx(0.7)
-    with pytest.raises(ConfigError, match="too many for 5 variables: below 2.0 is possible"):
+    with pytest.raises(ConfigError, match=r"too many for 5 variables: below 2\.0 is possible"):
         EdgePrior(expected_parents=2.0).probability(len(names))
     with pytest.raises(ConfigError, match="not both"):
         EdgePrior(edge_probability=0.5, expected_parents=1.0)
