@@ -154,3 +154,11 @@ def test_extrapolated_outcome_carries_a_warning(frame):
     far = recommend(state_of(frame, ranges=dict.fromkeys(RANGES, (-90.0, 90.0))), jax.random.key(0))
     assert near.warnings == ()
     assert any("lies outside of all outcomes so far" in warning for warning in far.warnings)
+
+
+def test_state_takes_whole_graphs_from_a_surrogate_that_draws_them(frame):
+    state = state_of(frame, ranges=RANGES)
+    assert state.graphs is not None
+    parents = state.graphs[:, :, 2].mean(axis=0)
+    # 64 independent graphs: four standard errors of a share.
+    assert np.abs(parents - state.posterior.marginal_vector()).max() < 4 * 0.5 / np.sqrt(64)

@@ -2,19 +2,22 @@
 
 from itertools import permutations, product
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import is_acyclic
 from causal_bayes_opt.errors import ConfigError, DataError, GraphError, MethodLimitError
-from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets, scores_up_to
+from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
 from causal_bayes_opt.surrogate.exact import (
     ExactSurrogate,
     exact_posterior,
     parent_set_log_posterior,
+    sample_graphs,
     set_posteriors,
 )
 from causal_bayes_opt.surrogate.posterior import all_subsets
@@ -46,11 +49,11 @@ def number_of_orders(graph):
     )
 
 
-def brute_force(values, mask, target, p, max_parents=None, known=None, forbidden=None):
-    """Sum over all DAGs of orders x p^edges (1-p)^(pairs - edges) x scores, set by set."""
+def graph_probabilities(values, mask, p, max_parents=None, known=None, forbidden=None):
+    """All DAGs by orders x p^edges (1-p)^(pairs - edges) x scores, normalised."""
     d = values.shape[1]
     scores = scores_of_all_sets(Statistics.of(values, mask))
-    total = {}
+    graphs, log_probs = [], []
     for graph in dags(d):
         if max_parents is not None and graph.sum(axis=0).max() > max_parents:
             continue
@@ -64,10 +67,18 @@ def brute_force(values, mask, target, p, max_parents=None, known=None, forbidden
         for j in range(d):
             own = np.delete(graph[:, j], j)
             log_p += scores[j, int((own << np.arange(d - 1)).sum())]
-        key = tuple(graph[:, target])
-        total[key] = np.logaddexp(total.get(key, -np.inf), log_p)
-    norm = np.logaddexp.reduce(list(total.values()))
-    return {key: np.exp(value - norm) for key, value in total.items()}
+        graphs.append(graph)
+        log_probs.append(log_p)
+    return np.array(graphs), np.exp(log_probs - np.logaddexp.reduce(log_probs))
+
+
+def brute_force(values, mask, target, p, **limits):
+    """Sum the graphs set by set."""
+    total = {}
+    for graph, probability in zip(*graph_probabilities(values, mask, p, **limits), strict=True):
+        parents = tuple(graph[:, target])
+        total[parents] = total.get(parents, 0.0) + probability
+    return total
 
 
 def assert_equal(posterior, expected):
@@ -88,10 +99,20 @@ def test_equals_brute_force_over_all_graphs(d, seed, p):
         assert_equal(found, brute_force(values, mask, target, p or min(0.5, 2 / (d - 1))))
 
 
-def test_limit_on_parents_equals_brute_force():
+@pytest.mark.parametrize("max_parents", [0, 1, 2, 3, 7])
+def test_limit_on_parents_equals_brute_force(max_parents):
     values, mask = data(4, seed=5)
-    found = parent_set_log_posterior(values, mask, 2, edge_probability=0.4, max_parents=1)
-    assert_equal(found, brute_force(values, mask, 2, 0.4, max_parents=1))
+    found = parent_set_log_posterior(values, mask, 2, edge_probability=0.4, max_parents=max_parents)
+    assert_equal(found, brute_force(values, mask, 2, 0.4, max_parents=max_parents))
+
+
+@pytest.mark.parametrize("kind", ["known", "forbidden"])
+def test_knowledge_of_one_kind_alone_counts(kind):
+    values, mask = data(3, seed=9)
+    edges = {kind: np.eye(3, k=1, dtype=bool)}
+    for target in range(3):
+        found = parent_set_log_posterior(values, mask, target, edge_probability=0.3, **edges)
+        assert_equal(found, brute_force(values, mask, target, 0.3, **edges))
 
 
 def test_known_and_forbidden_edges_equal_brute_force():
@@ -106,45 +127,62 @@ def test_known_and_forbidden_edges_equal_brute_force():
         assert_equal(found, expected)
 
 
-def test_batch_of_systems_equals_one_by_one():
+@pytest.mark.parametrize("max_parents", [None, 2])
+def test_batch_of_systems_equals_one_by_one(max_parents):
     parts = [data(5, seed=seed) for seed in range(3)]
-    statistics = [Statistics.of(*part) for part in parts]
-    batch = set_posteriors(Statistics.stack(statistics), [1, 4])
+    statistics = Statistics.stack([Statistics.of(*part) for part in parts])
+    batch = set_posteriors(statistics, [1, 4], max_parents=max_parents)
     for index, part in enumerate(parts):
         for target, posterior in zip([1, 4], batch, strict=True):
-            alone = parent_set_log_posterior(*part, target)
+            alone = parent_set_log_posterior(*part, target, max_parents=max_parents)
             np.testing.assert_allclose(posterior.log_probs[index], alone.log_probs, atol=1e-10)
 
 
-def test_scores_with_a_limit_are_those_without():
-    statistics = Statistics.of(*data(6, seed=7))
-    rows, scores = scores_up_to(statistics, 2)
-    assert len(rows) == 1 + 5 + 10
-    np.testing.assert_allclose(scores, scores_of_all_sets(statistics)[:, rows], rtol=1e-10)
+@pytest.mark.parametrize(
+    ("d", "seed", "limits"),
+    [
+        (3, 1, {}),
+        (3, 2, {"max_parents": 1}),
+        (4, 4, {"known": np.eye(4, k=1, dtype=bool), "forbidden": np.eye(4, k=2, dtype=bool)}),
+    ],
+)
+def test_graphs_are_drawn_with_their_probabilities(d, seed, limits):
+    values, mask = data(d, n=8, seed=seed)
+    n = 20_000
+    drawn = sample_graphs(
+        jax.random.key(seed), Statistics.of(values, mask), n, edge_probability=0.4, **limits
+    )
+    graphs, probabilities = graph_probabilities(values, mask, 0.4, **limits)
+    counts = [int((drawn == graph).all(axis=(1, 2)).sum()) for graph in graphs]
+    assert sum(counts) == n
+    rare = probabilities * n < 5
+    cells = np.array([*np.array(counts)[~rare], np.array(counts)[rare].sum()])
+    expected = n * np.array([*probabilities[~rare], probabilities[rare].sum()])
+    kept = expected > 0
+    assert chisquare(cells[kept], expected[kept]).pvalue > 1e-3
 
 
-def test_score_is_the_evidence_by_its_definition():
-    """Chain rule: the evidence is a product of Student predictive densities, row after row."""
-    from scipy.stats import t as student
+def test_drawn_graphs_agree_with_the_marginals():
+    values, mask = data(9, n=30, seed=3)
+    n = 4000
+    drawn = sample_graphs(jax.random.key(0), Statistics.of(values, mask), n)
+    assert all(is_acyclic(graph) for graph in drawn[:200])
+    found = set_posteriors(Statistics.of(values, mask), range(9))
+    marginals = np.array([np.exp(each.log_probs) @ each.members for each in found]).T
+    error = np.sqrt(np.maximum(marginals * (1 - marginals), 1 / n) / n)
+    assert (np.abs(drawn.mean(axis=0) - marginals) < 5 * error).all()
 
-    values, mask = data(3, n=12, seed=8, share=0.0)
-    score = scores_of_all_sets(Statistics.of(values, mask))[2, 0b11]
-    # Normal-inverse-gamma regression: 1/v ~ Gamma((2 + k + 1)/2, rate 1/4), coefficients
-    # N(0, 2 v), intercept N(0, v): the prior whose evidence the BGe score is.
-    k = 2
-    design = np.column_stack([np.ones(12), values[:, :2]])
-    precision, moment = np.diag([1.0, 0.5, 0.5]), np.zeros(3)
-    shape, rate = (3 + k) / 2, 0.25
-    total = 0.0
-    for x, y in zip(design, values[:, 2], strict=True):
-        mean = np.linalg.solve(precision, moment)
-        scale = rate / shape * (1 + x @ np.linalg.solve(precision, x))
-        total += student.logpdf(y, 2 * shape, x @ mean, np.sqrt(scale))
-        before = mean @ precision @ mean
-        precision, moment = precision + np.outer(x, x), moment + x * y
-        after = np.linalg.solve(precision, moment)
-        shape, rate = shape + 0.5, rate + 0.5 * (y * y + before - after @ precision @ after)
-    assert score == pytest.approx(total, abs=1e-8)
+
+def test_surrogate_draws_the_same_graphs_for_the_same_key():
+    values, mask = data(4, seed=2)
+    buffer = ExperienceBuffer.from_arrays(values, mask, ["A", "B", "C", "D"])
+    prior = EdgePrior(known=(("A", "B"),), forbidden=(("C", "D"),))
+    first = ExactSurrogate(max_parents=2).graphs(jax.random.key(1), buffer, 50, prior=prior)
+    again = ExactSurrogate(max_parents=2).graphs(jax.random.key(1), buffer, 50, prior=prior)
+    np.testing.assert_array_equal(first, again)
+    assert first[:, 0, 1].all()
+    assert not first[:, 2, 3].any()
+    assert first.sum(axis=1).max() <= 2
 
 
 def test_observations_alone_cannot_orient_two_variables():
@@ -271,8 +309,24 @@ def test_capped_search_says_so():
 def test_contradictory_knowledge_is_an_error():
     values, _ = data(3)
     prior = EdgePrior(known=(("X1", "X2"), ("X2", "X1")))
+    buffer = ExperienceBuffer.from_arrays(values)
     with pytest.raises(GraphError, match="no acyclic graph agrees"):
-        exact_posterior(ExperienceBuffer.from_arrays(values), "X1", prior=prior)
+        exact_posterior(buffer, "X1", prior=prior)
+    two = EdgePrior(known=(("X1", "X3"), ("X2", "X3")))
+    with pytest.raises(GraphError, match="forbidden edges given and at most 1 parents"):
+        ExactSurrogate(max_parents=1)(buffer, "X1", prior=two)
+
+
+def test_rows_beyond_precision_are_answered_with_a_warning():
+    values = np.tile(np.random.default_rng(0).normal(size=(40, 1)), (1, 4))
+    values[20:] *= 1e9
+    mask = np.zeros((40, 4), dtype=bool)
+    mask[20:, 0] = True
+    buffer = ExperienceBuffer.from_arrays(values, mask)
+    for surrogate in (exact_posterior, ExactSurrogate(max_parents=2)):
+        posterior = surrogate(buffer, "X3")
+        assert sum(posterior.posterior_probs.values()) == pytest.approx(1.0)
+        assert any("rounding limits these" in warning for warning in posterior.warnings)
 
 
 def test_constant_column_is_refused_by_name():
@@ -300,3 +354,8 @@ def test_expected_number_of_parents_is_that_of_the_prior():
         EdgePrior(expected_parents=2.0).probability(len(names))
     with pytest.raises(ConfigError, match="not both"):
         EdgePrior(edge_probability=0.5, expected_parents=1.0)
+
+
+def test_edge_from_a_variable_to_itself_is_refused():
+    with pytest.raises(GraphError, match="nothing causes itself"):
+        EdgePrior(known=(("X1", "X1"),))

@@ -11,11 +11,10 @@ import numpy as np
 
 from causal_bayes_opt.acquisition.graph_samples import sample_graphs
 from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
-from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.core.scm import SCM
 
-N_MEMBERS = 64
 MAX_TARGETS = 3
 MAX_SETTABLE = 12
 
@@ -120,9 +119,11 @@ def linear_oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
 
 
 def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> LinearOutcomeModel:
-    """Draw graphs from the state's posteriors, and a linear system for each."""
+    """Take the state's graphs, or draw some from its posteriors, and a linear system for each."""
     k_graphs, k_weights = jax.random.split(key)
-    graphs = sample_graphs(state.posteriors, state.problem.variables, N_MEMBERS, k_graphs)
+    graphs = state.graphs
+    if graphs is None:
+        graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
     return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
 
 

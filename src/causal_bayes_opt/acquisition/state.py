@@ -12,7 +12,9 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, check_range
 from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, all_posteriors
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, WholeGraphs, all_posteriors
+
+N_GRAPHS = 64
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,15 @@ class AcquisitionState:
         problem: what is asked.
         posteriors: over the parent sets of every variable, the target's among them.
         step: number of trials done.
+        graphs: whole graphs drawn from the posterior, bool ``[n, n_vars, n_vars]``, where the
+            surrogate can draw them; None leaves it to a sampler over `posteriors`.
     """
 
     buffer: ExperienceBuffer
     problem: Problem
     posteriors: Mapping[str, ParentSetPosterior]
     step: int = 0
+    graphs: np.ndarray | None = None
 
     @classmethod
     def start(
@@ -54,7 +59,12 @@ class AcquisitionState:
             )
         _ = problem.may_set
         own = buffer.copy()
-        return cls(own, problem, all_posteriors(surrogate, own, prior=prior, key=key), step)
+        posteriors = all_posteriors(surrogate, own, prior=prior, key=key)
+        graphs = None
+        if isinstance(surrogate, WholeGraphs):
+            drawn_by = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
+            graphs = surrogate.graphs(drawn_by, own, N_GRAPHS, prior=prior)
+        return cls(own, problem, posteriors, step, graphs)
 
     @property
     def posterior(self) -> ParentSetPosterior:

@@ -43,6 +43,9 @@ class EdgePrior:
             raise ConfigError("give edge_probability or expected_parents, not both")
         if self.expected_parents is not None and not self.expected_parents > 0:
             raise ConfigError(f"expected_parents is {self.expected_parents}; it must be above 0")
+        for cause, effect in (*self.known, *self.forbidden):
+            if cause == effect:
+                raise GraphError(f"{cause!r} -> {effect!r} is no edge: nothing causes itself")
         both = set(self.known) & set(self.forbidden)
         if both:
             cause, effect = sorted(both)[0]
@@ -127,6 +130,22 @@ class AllPosteriors(Protocol):
         key: jax.Array | None = None,
     ) -> dict[str, ParentSetPosterior]:
         """The posteriors of all variables by name."""
+        ...
+
+
+@runtime_checkable
+class WholeGraphs(Protocol):
+    """A surrogate that can draw whole graphs from its posterior, and not only parent sets."""
+
+    def graphs(
+        self,
+        key: jax.Array,
+        buffer: ExperienceBuffer,
+        n: int,
+        *,
+        prior: EdgePrior | None = None,
+    ) -> np.ndarray | None:
+        """Graphs, bool ``[n, n_vars, n_vars]``; None where it cannot for these rows."""
         ...
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import jax
+import numpy as np
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import check_name
 from causal_bayes_opt.surrogate.exact import MAX_UNCAPPED, exact_posterior
 from causal_bayes_opt.surrogate.network import NetworkSurrogate
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import AllPosteriors, EdgePrior, Surrogate
+from causal_bayes_opt.surrogate.protocol import (
+    AllPosteriors,
+    EdgePrior,
+    Surrogate,
+    WholeGraphs,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,20 @@ class Router:
         chosen, reason = self._choose(buffer)
         found = chosen.posteriors(buffer, prior=prior, key=key)
         return {name: _because(posterior, reason) for name, posterior in found.items()}
+
+    def graphs(
+        self,
+        key: jax.Array,
+        buffer: ExperienceBuffer,
+        n: int,
+        *,
+        prior: EdgePrior | None = None,
+    ) -> np.ndarray | None:
+        """Whole graphs where the chosen surrogate can draw them, else None."""
+        chosen, _ = self._choose(buffer)
+        if isinstance(chosen, WholeGraphs):
+            return chosen.graphs(key, buffer, n, prior=prior)
+        return None
 
     def _choose(self, buffer: ExperienceBuffer) -> tuple[AllPosteriors, str]:
         n_vars = len(buffer.get_variable_names())

@@ -133,7 +133,9 @@ def update_state_with_intervention(
     buffer.add_intervention(intervention, outcome)
     if isinstance(new_posterior, ParentSetPosterior):
         new_posterior = {**state.posteriors, state.current_target: new_posterior}
-    return replace(state, buffer=buffer, posteriors=dict(new_posterior), step=state.step + 1)
+    posteriors = dict(new_posterior)
+    # Graphs drawn before this row no longer agree with the posteriors.
+    return replace(state, buffer=buffer, posteriors=posteriors, step=state.step + 1, graphs=None)
 
 
 def create_amortized_surrogate_update_fn(
