@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,21 +50,25 @@ class ExperienceBuffer:
             DataError: a value is missing or not finite.
             UnknownNameError: a name is not among the variables.
         """
-        values = self._row(row)
-        self._require_complete(values)
-        self._append(values[None, :], np.zeros((1, values.size), dtype=bool))
+        self.add_observations([row])
 
     def add_observations(
         self, rows: pd.DataFrame | np.ndarray | Iterable[Mapping[str, float]]
     ) -> None:
-        """Append observed rows: a DataFrame, an array ``[n, n_vars]`` or mappings."""
+        """Append observed rows: a DataFrame, an array ``[n, n_vars]`` or mappings.
+
+        Either all rows are appended or, where one is refused, none. Raises what `add_observation`
+        raises, and `DataError` for arrays and columns that do not fit.
+        """
         if isinstance(rows, pd.DataFrame):
             self._extend(table.from_frame(rows))
-        elif isinstance(rows, np.ndarray):
-            self._extend(table.from_arrays(rows, None, self._variables))
-        else:
-            for row in rows:
-                self.add_observation(row)
+        elif hasattr(rows, "__array__"):
+            self._extend(table.from_arrays(np.asarray(rows), None, self._variables))
+        elif given := list(rows):
+            names = self._variables or _names_of(given[0])
+            values = np.array([_row_values(row, names) for row in given])
+            _require_complete(values, names)
+            self._append(names, values, np.zeros(values.shape, dtype=bool))
 
     def add_intervention(
         self, intervention: Mapping[str, float], outcome: Mapping[str, float]
@@ -79,20 +84,24 @@ class ExperienceBuffer:
             DataError: nothing was set, an empty outcome, a value that is not finite or disagrees.
             UnknownNameError: a name is not among the variables.
         """
-        if not intervention:
+        if len(intervention) == 0:
             raise DataError("an experiment must set at least one variable; else add an observation")
-        row = {**outcome, **intervention}
-        values = self._row(row)
-        for name, value in intervention.items():
-            measured = outcome.get(name, value)
-            if not np.isclose(measured, value, rtol=1e-5, atol=1e-8):
-                raise DataError(f"{name!r} was set to {value:g} but its outcome is {measured:g}")
-        if not set(outcome) - set(intervention):
+        names = self._variables or tuple(
+            dict.fromkeys((*_names_of(outcome), *_names_of(intervention)))
+        )
+        levels, measured = _row_values(intervention, names), _row_values(outcome, names)
+        mask = ~np.isnan(levels)
+        for i in np.flatnonzero(mask & ~np.isnan(measured)):
+            # Room for an outcome in float32; relative, so that it is the same in any unit.
+            if not math.isclose(measured[i], levels[i], rel_tol=1e-5):
+                raise DataError(
+                    f"{names[i]!r} was set to {levels[i]:g} but its outcome is {measured[i]:g}"
+                )
+        if np.isnan(measured[~mask]).all():
             raise DataError(
                 "the outcome measures nothing but what was set; give at least the target"
             )
-        mask = np.array([[name in intervention for name in self.get_variable_names()]])
-        self._append(values[None, :], mask)
+        self._append(names, np.where(mask, levels, measured)[None, :], mask[None, :])
 
     @classmethod
     def from_dataframe(cls, frame: pd.DataFrame, ignore: Iterable[str] = ()) -> ExperienceBuffer:
@@ -153,8 +162,12 @@ class ExperienceBuffer:
         return table.to_frame(self.get_variable_names(), *self.all_rows())
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a data file that `from_csv` reads back bit by bit."""
-        self.to_dataframe().to_csv(path, index=False, float_format="%.17g")
+        """Write a data file that `from_csv` reads back bit by bit.
+
+        A value that was not measured is an empty cell, which `from_csv` refuses.
+        """
+        # The shortest digits that give the same number back.
+        self.to_dataframe().to_csv(path, index=False, float_format=float.__repr__)
 
     def copy(self) -> ExperienceBuffer:
         """Return a buffer with the same rows; either may grow without the other seeing it.
@@ -205,35 +218,19 @@ class ExperienceBuffer:
         self._variables = names
         self._log = _Log(np.empty((0, len(names))), np.empty((0, len(names)), dtype=bool))
 
-    def _row(self, row: Mapping[str, float]) -> np.ndarray:
-        if self._variables is None:
-            self._name(list(row))
-        names = self.get_variable_names()
-        for name, value in row.items():
-            check_name(name, names, "variable")
-            if not np.isfinite(value):
-                raise DataError(f"variable {name!r} is {value}; a finite number is needed")
-        return np.array([float(row.get(name, np.nan)) for name in names])
-
-    def _require_complete(self, values: np.ndarray) -> None:
-        missing = [n for n, v in zip(self.get_variable_names(), values, strict=True) if v != v]
-        if missing:
-            raise DataError(
-                f"an observation lacks a value of {missing[0]!r}; all variables are needed"
-            )
-
     def _extend(self, rows: table.Table) -> None:
-        if self._variables is None:
-            self._name(rows.variables)
-        if set(rows.variables) != set(self._variables or ()):
+        names = self._variables or rows.variables
+        if set(rows.variables) != set(names):
             raise DataError(
-                f"rows have the variables {list(rows.variables)}; "
-                f"the buffer has {self.get_variable_names()}"
+                f"rows have the variables {list(rows.variables)}; the buffer has {list(names)}"
             )
-        order = [rows.variables.index(name) for name in self.get_variable_names()]
-        self._append(rows.values[:, order], rows.mask[:, order])
+        order = [rows.variables.index(name) for name in names]
+        self._append(names, rows.values[:, order], rows.mask[:, order])
 
-    def _append(self, values: np.ndarray, mask: np.ndarray) -> None:
+    def _append(self, names: tuple[str, ...], values: np.ndarray, mask: np.ndarray) -> None:
+        """Append rows that were checked; `names` become the buffer's where it has none yet."""
+        if self._variables is None:
+            self._name(names)
         log, end = self._log, self._length + len(values)
         if log.used != self._length or end > len(log.values):
             log = _grown(log, self._length, end)
@@ -241,6 +238,35 @@ class ExperienceBuffer:
         log.values[self._length : end] = values
         log.mask[self._length : end] = mask
         log.used = self._length = end
+
+
+def _names_of(row: Mapping[str, float]) -> tuple[str, ...]:
+    if not hasattr(row, "items"):
+        raise DataError(f"a row is {row!r}; expected a mapping from names to values")
+    return tuple(str(name) for name, _ in row.items())
+
+
+def _row_values(row: Mapping[str, float], names: tuple[str, ...]) -> np.ndarray:
+    """The values ``[n_vars]`` of one row, NaN where a name is not in it."""
+    _names_of(row)
+    values = dict.fromkeys(names, math.nan)
+    for name, value in row.items():
+        check_name(str(name), names, "variable")
+        try:
+            values[str(name)] = float(value)
+        except (TypeError, ValueError):
+            values[str(name)] = math.nan
+        if not math.isfinite(values[str(name)]):
+            raise DataError(f"variable {name!r} is {value!s}; a finite number is needed")
+    return np.array(list(values.values()))
+
+
+def _require_complete(values: np.ndarray, names: tuple[str, ...]) -> None:
+    missing = np.flatnonzero(np.isnan(values).any(axis=0))
+    if missing.size:
+        raise DataError(
+            f"an observation lacks a value of {names[missing[0]]!r}; all variables are needed"
+        )
 
 
 def _grown(log: _Log, length: int, needed: int) -> _Log:

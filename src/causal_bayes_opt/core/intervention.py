@@ -73,28 +73,11 @@ class Problem:
         if self.target in settable:
             raise ProblemError(f"the target {self.target!r} cannot be a settable variable")
         object.__setattr__(self, "settable", settable)
-        for name, ends in (self.ranges or {}).items():
-            check_name(name, names, "variable in ranges")
-            if name == self.target:
-                raise ProblemError(f"the target {name!r} is never set and takes no range")
-            try:
-                low, high = map(float, ends)
-            except (TypeError, ValueError):
-                raise ProblemError(
-                    f"range of {name!r} is {ends!r}; expected its lowest and highest value"
-                ) from None
-            check_range(name, low, high)
-        for name, cost in (self.costs or {}).items():
-            check_name(name, names, "variable in costs")
-            if not callable(cost) and not (_is_finite(cost) and cost >= 0):
-                raise ProblemError(
-                    f"cost of {name!r} is {cost!r}; expected a number from 0 on, or a function of "
-                    "the value that is set"
-                )
         # The problem keeps what it checked, whatever the caller does with the mappings later.
-        for field in ("ranges", "costs"):
-            given = getattr(self, field)
-            object.__setattr__(self, field, None if given is None else pmap(given))
+        if self.ranges is not None:
+            object.__setattr__(self, "ranges", pmap(self._checked_ranges(self.ranges)))
+        if self.costs is not None:
+            object.__setattr__(self, "costs", pmap(self._checked_costs(self.costs)))
 
     @property
     def sign(self) -> float:
@@ -117,8 +100,7 @@ class Problem:
 
     def range_of(self, name: str) -> tuple[float, float] | None:
         """The lowest and highest value of a variable, or None where the data decide."""
-        found = (self.ranges or {}).get(name)
-        return None if found is None else (float(found[0]), float(found[1]))
+        return (self.ranges or {}).get(name)
 
     def cost(self, intervention: Mapping[str, float]) -> float:
         """The cost of an intervention: the sum over what it sets; 1 a variable by default."""
@@ -127,6 +109,34 @@ class Problem:
             cost = (self.costs or {}).get(name, 1.0)
             total += cost(value) if callable(cost) else float(cost)
         return total
+
+    def _checked_ranges(
+        self, ranges: Mapping[str, tuple[float, float]]
+    ) -> dict[str, tuple[float, float]]:
+        checked = {}
+        for name, ends in ranges.items():
+            check_name(name, self.variables, "variable in ranges")
+            if name == self.target:
+                raise ProblemError(f"the target {name!r} is never set and takes no range")
+            try:
+                low, high = map(float, ends)
+            except (TypeError, ValueError):
+                raise ProblemError(
+                    f"range of {name!r} is {ends!r}; expected its lowest and highest value"
+                ) from None
+            check_range(name, low, high)
+            checked[name] = (low, high)
+        return checked
+
+    def _checked_costs(self, costs: Mapping[str, Cost]) -> dict[str, Cost]:
+        for name, cost in costs.items():
+            check_name(name, self.variables, "variable in costs")
+            if not callable(cost) and not (_is_finite(cost) and cost >= 0):
+                raise ProblemError(
+                    f"cost of {name!r} is {cost!r}; expected a number from 0 on, or a function of "
+                    "the value that is set"
+                )
+        return dict(costs)
 
 
 def check_range(name: str, low: float, high: float) -> None:

@@ -48,7 +48,7 @@ def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
     if not lines:
         raise DataError(f"{str(path)!r} is empty; its first line must name the columns")
     header, rows = [name.strip() for name in lines[0]], lines[1:]
-    _refuse_duplicates(header)
+    _check_names(header)
     for number, row in enumerate(rows, start=1):
         row.extend([""] * (len(header) - len(row)))  # what is cut off is missing, named as such
         if len(row) > len(header):
@@ -61,7 +61,7 @@ def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
 def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:
     """Check a DataFrame in the layout of a data file; see `read_csv` for what is raised."""
     names = [str(name) for name in frame.columns]
-    _refuse_duplicates(names)
+    _check_names(names)
     frame = frame.set_axis(names, axis=1)
     ignored = set()
     for name in ignore:
@@ -71,6 +71,7 @@ def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:
     variables = tuple(name for name in names if name not in ignored and name != DO_COLUMN)
     if not variables:
         raise DataError("the table has no variables: every column is ignored or named 'do'")
+    _refuse_separator(variables)
     if len(frame) == 0:
         raise DataError("the table has column names but no rows; at least 2 rows are needed")
     values = np.column_stack([_numbers(frame[name], name) for name in variables])
@@ -85,16 +86,22 @@ def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str
     """Check an array ``[n, n_vars]`` with a boolean mask of its shape, True where a value was set.
 
     Raises:
-        DataError: shapes that do not fit, or cells that are not finite numbers.
+        DataError: shapes that do not fit, cells that are not finite numbers, names that cannot be.
     """
     array = np.asarray(values)
-    if array.ndim != 2:
+    if array.ndim != 2 or array.shape[1] == 0:
         raise DataError(f"data have shape {array.shape}; expected two axes [n_rows, n_vars]")
     if names is None:
         names = [f"X{i + 1}" for i in range(array.shape[1])]
+    names = list(map(str, names))
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} names were given for {array.shape[1]} columns")
-    _refuse_duplicates(list(names))
+    _check_names(names)
+    _refuse_separator(names)
+    if DO_COLUMN in names:
+        raise DataError(
+            f"{DO_COLUMN!r} cannot name a variable: a table's column of that name says what was set"
+        )
     if mask is None:
         mask = np.zeros(array.shape, dtype=bool)
     mask = np.asarray(mask)
@@ -103,9 +110,10 @@ def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str
             f"the mask of interventions has shape {mask.shape}; expected that of the data, "
             f"{array.shape}"
         )
-    columns = [_numbers(pd.Series(array[:, i]), str(name)) for i, name in enumerate(names)]
-    numbers = np.column_stack(columns) if columns else np.zeros((len(array), 0))
-    return Table(tuple(map(str, names)), numbers, mask.astype(bool))
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        raise DataError("the mask of interventions may hold only True and False (or 1 and 0)")
+    numbers = [_numbers(pd.Series(array[:, i]), name) for i, name in enumerate(names)]
+    return Table(tuple(names), np.column_stack(numbers), mask.astype(bool))
 
 
 def to_frame(variables: Sequence[str], values: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
@@ -117,7 +125,7 @@ def to_frame(variables: Sequence[str], values: np.ndarray, mask: np.ndarray) -> 
     return frame
 
 
-def _refuse_duplicates(names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataError(f"column {repeated[0]!r} occurs more than once; give every column one name")
@@ -125,14 +133,29 @@ def _refuse_duplicates(names: Sequence[str]) -> None:
         raise DataError("a column has no name; name every column in the first line")
 
 
+def _refuse_separator(variables: Sequence[str]) -> None:
+    for name in variables:
+        if SEPARATOR in name:
+            raise DataError(
+                f"column {name!r} has {SEPARATOR!r} in its name, which stands between the names in "
+                "the column 'do'; rename it, or, where it is several columns, put commas between"
+            )
+
+
 def _numbers(column: pd.Series, name: str) -> np.ndarray:
     """Return a column as float64, or say which cell is no finite number (rows count from 1)."""
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    parsed = pd.to_numeric(column, errors="coerce")
+    types = pd.api.types
+    plain = types.is_numeric_dtype, types.is_object_dtype, types.is_string_dtype
+    if not any(is_kind(column) for is_kind in plain) or parsed.dtype.kind not in "biuf":
+        # Dates and complex numbers are numbers to pandas.
+        parsed = pd.to_numeric(column.astype(str), errors="coerce")
+    numbers = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
         row = int(bad[0])
         cell = column.iloc[row]
-        missing = cell is None or cell != cell or str(cell).strip() in ("", "nan", "NaN", "NA")
+        missing = str(cell).strip() in ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
         problem = "is missing" if missing else f"is {str(cell)!r}, which is no finite number"
         more = f" ({bad.size - 1} more such cells in this column)" if bad.size > 1 else ""
         raise DataError(f"column {name!r}, row {row + 1}: the value {problem}{more}")
@@ -141,14 +164,15 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray:
 
 def _mask(column: pd.Series, variables: tuple[str, ...], ignored: set[str]) -> np.ndarray:
     mask = np.zeros((len(column), len(variables)), dtype=bool)
-    index = {name: i for i, name in enumerate(variables)}
-    cells = column.fillna("").astype(str)
+    # Spaces around a name do not count, unless two names differ in nothing else.
+    index = {name.strip(): i for i, name in enumerate(variables)}
+    index |= {name: i for i, name in enumerate(variables)}
+    cells = column.astype(object).where(column.notna(), "").astype(str)
     for cell in cells.unique():
-        set_names = [part.strip() for part in cell.split(SEPARATOR) if part.strip()]
-        if not set_names:
-            continue
+        parts = [part for part in cell.split(SEPARATOR) if part.strip()]
         rows = np.flatnonzero(cells.to_numpy() == cell)
-        for name in set_names:
+        for part in parts:
+            name = part if part in index else part.strip()
             if name in ignored:
                 raise DataError(
                     f"column 'do', row {int(rows[0]) + 1}: {name!r} was set there but its column "

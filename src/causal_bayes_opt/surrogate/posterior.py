@@ -18,6 +18,7 @@ ParentSet: TypeAlias = frozenset[str]
 
 MAX_SETS = 4096
 _FLOOR = 1e-12
+_ROUNDING = 1e-4  # of probabilities that were computed in float32
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,16 @@ class ParentSetPosterior:
             object.__setattr__(self, "variables", (*named, self.target_variable))
         object.__setattr__(self, "variables", tuple(self.variables))
         check_name(self.target_variable, self.variables, "target")
+        if len(set(self.variables)) < len(self.variables):
+            raise DataError(f"a variable is named more than once in {list(self.variables)}")
+        self._require_candidates(frozenset().union(*probs), "a parent set")
         marginals = self.marginals or _marginals_of(probs, self.variables, self.target_variable)
         object.__setattr__(self, "marginals", pmap(marginals))
-        values = [*probs.values(), *self.marginals.values(), self.uncertainty]
-        if not np.isfinite(values).all() or min(probs.values(), default=0.0) < 0:
-            raise DataError("a posterior needs finite, non-negative probabilities")
-        if abs(sum(probs.values()) + self.mass_left_out - 1.0) > 1e-4:
-            raise DataError(
-                f"probabilities sum to {sum(probs.values()) + self.mass_left_out:.6g}, not to 1"
-            )
+        self._require_candidates(self.marginals, "the marginals")
+        for name in self.candidates:
+            if name not in self.marginals:
+                raise DataError(f"the marginals lack {name!r}")
+        self._require_numbers()
 
     @classmethod
     def from_log_probs(
@@ -80,16 +82,31 @@ class ParentSetPosterior:
             members: bool ``[n_sets, n_vars]``, one row a set, False at the target.
             log_probs: ``[n_sets]``; -inf is allowed, NaN is not.
             metadata: see the class.
+
+        Raises:
+            DataError: shapes that do not fit, a set twice or with the target, no possible set.
+            UnknownNameError: the target is not among the variables.
         """
         members = np.asarray(members, dtype=bool)
         log_probs = np.asarray(log_probs, dtype=np.float64)
+        if members.shape != (*log_probs.shape, len(variables)):
+            raise DataError(
+                f"members have shape {members.shape} and log-probabilities {log_probs.shape}; "
+                f"expected [n_sets, {len(variables)}] and [n_sets]"
+            )
+        if not log_probs.size or not np.isfinite(log_probs.max()):
+            raise DataError(
+                "log-probabilities must be numbers or -inf, and at least one must be finite"
+            )
         probs = np.exp(log_probs - logsumexp(log_probs))
         probs = probs / probs.sum()
         uncertainty = entropy(probs)
-        marginals = probs @ members
+        marginals = np.minimum(probs @ members, 1.0)
         order = np.argsort(-probs, kind="stable")[:MAX_SETS]
         names = np.asarray(variables, dtype=object)
         sets = {frozenset(names[members[i]]): float(probs[i]) for i in order}
+        if len(sets) < len(order):
+            raise DataError("a parent set is listed more than once")
         left_out = 1.0 - sum(sets.values()) if len(probs) > MAX_SETS else 0.0
         return cls(
             target_variable=target,
@@ -146,13 +163,20 @@ class ParentSetPosterior:
         return [ranked[i][0] for i in np.searchsorted(cumulative, draws, side="right")]
 
     def kl(self, other: ParentSetPosterior) -> float:
-        """KL(self || other) in nats over the listed sets; `other` is floored at 1e-12."""
+        """KL(self || other) in nats, never negative; `other` is floored at 1e-12.
+
+        All sets that `self` does not list count as one event, which makes this a lower bound.
+        """
         self._require_same_question(other)
-        total = 0.0
+        total, elsewhere = 0.0, 1.0
         for parents, p in self.posterior_probs.items():
+            q = other.posterior_probs.get(parents, 0.0)
+            elsewhere -= q
             if p > 0:
-                total += p * np.log(p / max(other.posterior_probs.get(parents, 0.0), _FLOOR))
-        return float(total)
+                total += p * np.log(p / max(q, _FLOOR))
+        if self.mass_left_out > 0:
+            total += self.mass_left_out * np.log(self.mass_left_out / max(elsewhere, _FLOOR))
+        return max(float(total), 0.0)
 
     def total_variation(self, other: ParentSetPosterior) -> float:
         """Half the summed absolute difference: 0 where equal, 1 where disjoint."""
@@ -164,7 +188,11 @@ class ParentSetPosterior:
         return 0.5 * float(sum(gaps))
 
     def to_json(self) -> str:
-        """One JSON object that `from_json` reads back without loss."""
+        """One JSON object that `from_json` reads back without loss.
+
+        Metadata come back so where they are JSON's own kinds: NumPy's scalars come back as
+        Python's, and tuples as lists but for the warnings.
+        """
         return json.dumps(
             {
                 "target": self.target_variable,
@@ -176,6 +204,7 @@ class ParentSetPosterior:
                 "metadata": dict(self.metadata),
             },
             ensure_ascii=False,
+            default=_plain,
         )
 
     @classmethod
@@ -199,7 +228,7 @@ class ParentSetPosterior:
                 marginals=pmap(data["marginals"]),
                 mass_left_out=data["mass_left_out"],
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"this is no posterior in JSON: {error!r}") from error
 
     def sets_as_records(self, k: int) -> list[dict[str, Any]]:
@@ -229,6 +258,25 @@ class ParentSetPosterior:
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
+    def _require_candidates(self, names: Iterable[str], where: str) -> None:
+        unknown = sorted(set(names) - set(self.candidates))
+        if unknown:
+            raise DataError(
+                f"{unknown[0]!r} in {where} is no possible parent of {self.target_variable!r}; "
+                f"those are {list(self.candidates)}"
+            )
+
+    def _require_numbers(self) -> None:
+        probs, marginals = list(self.posterior_probs.values()), list(self.marginals.values())
+        values = np.array([*probs, *marginals, self.uncertainty, self.mass_left_out])
+        if not (np.isfinite(values).all() and values.min() >= 0):
+            raise DataError("a posterior needs finite, non-negative probabilities and entropy")
+        if max(marginals, default=0.0) > 1.0 + _ROUNDING:
+            raise DataError(f"a marginal is {max(marginals):.6g}, above 1")
+        total = sum(probs) + self.mass_left_out
+        if abs(total - 1.0) > _ROUNDING:
+            raise DataError(f"probabilities sum to {total:.6g}, not to 1")
+
     def _require_same_question(self, other: ParentSetPosterior) -> None:
         if self.target_variable != other.target_variable or set(self.variables) != set(
             other.variables
@@ -238,6 +286,13 @@ class ParentSetPosterior:
                 f"{list(self.variables)}, and {other.target_variable!r} among "
                 f"{list(other.variables)}"
             )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars and arrays as what JSON knows."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def entropy(probs: np.ndarray) -> float:
