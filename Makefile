@@ -40,17 +40,6 @@ define sync
 @touch $@
 endef
 
-CODE := 1
-# Where the system keeps certificates (a company's proxy may have added its own), uv trusts these.
-ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
-export UV_SYSTEM_CERTS ?= 1
-endif
-
-# An installed uv is used if it is new enough; otherwise pip puts one into the environment.
-UV = $$(test -x $(BIN)/uv && echo $(BIN)/uv || echo uv)
-# --inexact: no target removes what another has installed.
-SYNC = $(UV) sync --locked --inexact --quiet
-
 CODE := src tests benchmarks
 
 .PHONY: help setup demo test test-core lint format bench bench-accuracy docs clean

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal_bayes_opt.core.graphs import topological_order
 from causal_bayes_opt.core.mechanisms import (
     ACTIVATION_CODES,
     NOISE_FAMILIES,
@@ -17,7 +18,7 @@ from causal_bayes_opt.core.mechanisms import (
 )
 from causal_bayes_opt.core.sample import SystemArrays, sample_system
 from causal_bayes_opt.core.scm import SCM
-from causal_bayes_opt.errors import ConfigError, check_name
+from causal_bayes_opt.errors import ConfigError, GraphError, check_name
 
 MECHANISM_FAMILIES = ("linear", "polynomial", "sigmoid", "neural", "random_feature_gp")
 SCALINGS = ("none", "iscm")
@@ -93,11 +94,32 @@ def draw_systems(key: jax.Array, n_systems: int, distribution: SystemDistributio
     return jax.vmap(lambda k: _draw_system(k, distribution))(keys)
 
 
-def random_scm(seed: int, n_vars: int, distribution: SystemDistribution | None = None) -> SCM:
-    """Draw one named system, X1 to Xd, with the same generator as `draw_systems`; no target."""
+def random_scm(
+    seed: int,
+    n_vars: int,
+    distribution: SystemDistribution | None = None,
+    adjacency: np.ndarray | None = None,
+) -> SCM:
+    """Draw one named system, X1 to Xd, with the same generator as `draw_systems`; no target.
+
+    Args:
+        seed: of everything that is drawn.
+        n_vars: number of variables.
+        distribution: of its parameters, and of its graph unless that is given.
+        adjacency: the graph, bool ``[n_vars, n_vars]``; None draws it.
+
+    Raises:
+        GraphError: the graph has another size or a cycle.
+    """
     chosen = replace(distribution or SystemDistribution(), n_vars=(n_vars, n_vars))
-    systems = draw_systems(jax.random.key(seed), 1, chosen)
-    return to_scm(SystemArrays(*(np.asarray(leaf)[0] for leaf in systems)))
+    key = jax.random.key(seed)
+    if adjacency is None:
+        systems = draw_systems(key, 1, chosen)
+        return to_scm(SystemArrays(*(np.asarray(leaf)[0] for leaf in systems)))
+    if adjacency.shape != (n_vars, n_vars):
+        raise GraphError(f"a graph of shape {adjacency.shape} was given for {n_vars} variables")
+    order = topological_order(adjacency).astype(np.int32)
+    return to_scm(_draw_on_graph(key, jnp.asarray(adjacency, bool), jnp.asarray(order), chosen))
 
 
 def to_scm(system: SystemArrays, names: tuple[str, ...] | None = None) -> SCM:
@@ -136,6 +158,28 @@ def _draw_system(key: jax.Array, distribution: SystemDistribution) -> SystemArra
     n_vars = jax.random.randint(k_size, (), low, d + 1)
     present = jnp.arange(d) < n_vars
     adjacency, order = _draw_graph(k_graph, n_vars, present, distribution.edge_probability)
+    keys = k_parameters, k_units, k_noise, k_pilot
+    return _draw_parameters(keys, adjacency, order, present, distribution)
+
+
+@partial(jax.jit, static_argnames=("distribution",))
+def _draw_on_graph(
+    key: jax.Array, adjacency: jax.Array, order: jax.Array, distribution: SystemDistribution
+) -> SystemArrays:
+    keys = jax.random.split(key, 4)
+    present = jnp.ones(adjacency.shape[0], dtype=bool)
+    return _draw_parameters(tuple(keys), adjacency, order, present, distribution)
+
+
+def _draw_parameters(
+    keys: tuple[jax.Array, ...],
+    adjacency: jax.Array,
+    order: jax.Array,
+    present: jax.Array,
+    distribution: SystemDistribution,
+) -> SystemArrays:
+    k_parameters, k_units, k_noise, k_pilot = keys
+    d = adjacency.shape[0]
     weights, bias, scale = _draw_linear(k_parameters, adjacency, distribution)
     readout_scale, units = _draw_units(k_units, adjacency, distribution)
     family = jax.random.choice(
