@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
 from causal_bayes_opt.surrogate.encoding import Rows, encode
-from causal_bayes_opt.surrogate.local_scores import set_scores
+from causal_bayes_opt.surrogate.local_scores import inverse, set_scores
 from causal_bayes_opt.surrogate.network import pad_rows
 from causal_bayes_opt.surrogate.predictor import (
     AmortizedModel,
@@ -25,7 +26,6 @@ from causal_bayes_opt.surrogate.training import (
     simulate,
 )
 
-MODEL = AmortizedModel(PredictorConfig(hidden_dim=16, num_layers=2, num_heads=2, rank=4))
 DATA = TrainingDistribution(
     (SystemDistribution(n_vars=(3, 6)),), DesignDistribution(n_obs=(20, 64), max_experiments=24)
 )
@@ -34,16 +34,21 @@ DATA = TrainingDistribution(
 CLOSE = {"atol": 5e-3}
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["moments", "nonlinear"])
+def model(request):
+    return AmortizedModel(PredictorConfig(16, 2, 2, 4, nonlinear=request.param))
+
+
 @pytest.fixture(scope="module")
-def params():
-    drawn = MODEL.init(jax.random.key(0))
+def params(model):
+    drawn = model.init(jax.random.key(0))
     # The head starts small on purpose; enlarge it so that a broken symmetry would show.
     return jax.tree.map(lambda leaf: leaf * 2.0, drawn)
 
 
 @pytest.fixture(scope="module")
-def joint(params):
-    return jax.jit(partial(MODEL.joint, params))
+def joint(model, params):
+    return jax.jit(partial(model.joint, params))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def test_units(joint, batch):
     np.testing.assert_allclose(joint(rows).marginals, joint(scaled).marginals, **CLOSE)
 
 
-def test_padding_of_rows_and_variables(joint, params, batch):
+def test_padding_of_rows_and_variables(model, joint, params, batch):
     rows = system(batch, 3)
     wider = Rows(
         np.pad(rows.obs_data, ((0, 30), (0, 2)), constant_values=9.0),
@@ -110,7 +115,7 @@ def test_padding_of_rows_and_variables(joint, params, batch):
         np.pad(rows.int_rows, (0, 5)),
         np.pad(rows.present, (0, 2)),
     )
-    found = jax.jit(partial(MODEL.joint, params))(wider)
+    found = jax.jit(partial(model.joint, params))(wider)
     np.testing.assert_allclose(joint(rows).marginals, found.marginals[:6, :6], **CLOSE)
 
 
@@ -124,16 +129,16 @@ def test_log_probability_of_the_truth_is_that_of_the_enumeration(joint, batch):
         assert log_probs[t] == pytest.approx(float(found.log_probs[t, row]), abs=1e-5)
 
 
-def test_apply_is_the_column_of_the_joint(params, batch, joint):
+def test_apply_is_the_column_of_the_joint(model, params, batch, joint):
     rows = system(batch, 5)
-    marginals = MODEL.apply(params, *rows[:2], 2, *rows[2:])
+    marginals = model.apply(params, *rows[:2], 2, *rows[2:])
     np.testing.assert_allclose(marginals, joint(rows).marginals[2], **CLOSE)
 
 
-def test_many_variables_keep_a_normalised_enumeration(params):
+def test_many_variables_keep_a_normalised_enumeration(model, params):
     values = np.random.default_rng(0).normal(size=(80, 15))
     values[:, 0] += values[:, 1:].sum(axis=1)
-    found = jax.jit(partial(MODEL.joint, params))(pad_rows(ExperienceBuffer.from_arrays(values)))
+    found = jax.jit(partial(model.joint, params))(pad_rows(ExperienceBuffer.from_arrays(values)))
     assert found.candidates.shape == (16, 11)
     np.testing.assert_allclose(np.exp(found.log_probs[0]).sum(), 1.0, rtol=1e-4)
     truth = np.zeros((16, 16), dtype=bool)
@@ -153,8 +158,43 @@ def test_local_scores_are_those_of_exact_inference():
     np.testing.assert_allclose(found, exact - exact[0], atol=5e-3)
 
 
+def test_scores_of_functions_are_the_evidence_of_the_regression():
+    rng = np.random.default_rng(1)
+    scale, n = 1.5, 30
+    causes = rng.normal(size=(n, 2))
+    columns = np.stack([causes, np.tanh(causes), causes**2], axis=-1).reshape(n, 6)
+    y = causes[:, 0] ** 2 + 0.1 * rng.normal(size=n)
+    both = np.column_stack([columns, y])
+    sizes = jnp.asarray([0.0, 1.0, 1.0, 2.0])
+    found = set_scores(
+        jnp.asarray(both.T @ both), jnp.asarray(both.sum(axis=0)), jnp.asarray(n), scale, sizes, 3
+    )
+
+    def evidence(chosen, k):
+        # 1/v ~ Gamma((3 + k) / 2, rate t / 2), weights ~ N(0, v / t), intercept ~ N(0, v).
+        spread = np.eye(n) + 1.0 + chosen @ chosen.T / scale
+        return stats.multivariate_t(shape=spread * scale / (3 + k), df=3 + k).logpdf(y)
+
+    exact = [
+        evidence(columns[:, :0], 0),
+        evidence(columns[:, :3], 1),
+        evidence(columns[:, 3:], 1),
+        evidence(columns, 2),
+    ]
+    np.testing.assert_allclose(found, np.array(exact) - exact[0], atol=5e-3)
+
+
+def test_inverse_of_many_small_matrices():
+    half = np.random.default_rng(0).normal(size=(3, 4, 20, 9))
+    matrices = np.einsum("abni,abnj->abij", half, half)
+    found = np.asarray(inverse(jnp.asarray(matrices, jnp.float32)))
+    np.testing.assert_allclose(
+        found @ matrices, np.broadcast_to(np.eye(9), (3, 4, 9, 9)), atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("kind", ["no experiments", "huge", "duplicates", "everything set"])
-def test_hard_rows_stay_finite(joint, batch, kind):
+def test_hard_rows_stay_finite(model, joint, batch, kind):
     rows = system(batch, 6)
     if kind == "no experiments":
         rows = rows._replace(int_rows=np.zeros_like(rows.int_rows))
@@ -167,24 +207,25 @@ def test_hard_rows_stay_finite(joint, batch, kind):
             int_data=np.stack([rows.int_data[..., 0], np.ones_like(rows.int_data[..., 1])], -1)
         )
     assert np.isfinite(joint(rows).marginals).all()
-    assert np.isfinite(encode(jax.tree.map(jnp.asarray, rows)).pairs).all()
+    encoding = encode(jax.tree.map(jnp.asarray, rows), model.config.nonlinear)
+    assert np.isfinite(encoding.pairs).all()
 
 
-def test_gradients_are_finite(params, batch):
-    loss, grads = jax.jit(jax.value_and_grad(partial(negative_log_probability, MODEL)))(
+def test_gradients_are_finite(model, params, batch):
+    loss, grads = jax.jit(jax.value_and_grad(partial(negative_log_probability, model)))(
         params, batch
     )
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-def test_other_row_counts_in_a_bucket_do_not_compile_again(params):
+def test_other_row_counts_in_a_bucket_do_not_compile_again(model, params):
     traces = []
 
     @jax.jit
     def forward(rows):
         traces.append(1)
-        return MODEL.joint(params, rows).marginals
+        return model.joint(params, rows).marginals
 
     for n_vars, n_rows in ((5, 40), (6, 100), (8, 128)):
         values = np.random.default_rng(0).normal(size=(n_rows, n_vars))

@@ -3,6 +3,7 @@
 Rows are reduced to statistics of ordered pairs of variables. For linear Gaussian systems with
 perfect interventions one scatter matrix a node, over the rows in which that node was not set, is
 sufficient (Cooper and Yoo 1999), so cost grows with the number of variables and not of rows.
+For other systems the same is done with nonlinear functions of the variables (`nonlinear`).
 Everything is computed from rows standardised by the observational ones.
 """
 
@@ -13,7 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from causal_bayes_opt.surrogate.local_scores import log_odds, set_scores
+from causal_bayes_opt.surrogate import nonlinear as beyond
+from causal_bayes_opt.surrogate.local_scores import inverse, log_odds, set_scores
 from causal_bayes_opt.surrogate.posterior import all_subsets
 
 ENCODING_VERSION = 1
@@ -40,14 +42,24 @@ class Encoding(NamedTuple):
     pairs: jax.Array  # [n_vars, n_vars, n_features], of i -> j at [i, j]
     candidates: jax.Array  # int [n_vars, n_candidates], the possible parents that are enumerated
     allowed: jax.Array  # bool [n_vars, n_candidates], False where a slot is padding
-    scores: jax.Array  # [n_vars, n_sets, n_scales], local log-scores relative to the empty set
-    reverse: jax.Array  # [n_vars, n_candidates, n_scales], log-odds that node -> candidate locally
+    scores: jax.Array  # [n_vars, n_sets, n_scores], local log-scores relative to the empty set
+    reverse: jax.Array  # [n_vars, n_candidates, n_scores], log-odds that node -> candidate locally
     log_prior_odds: jax.Array  # [], of one edge
     present: jax.Array  # bool [n_vars]
 
 
-def encode(rows: Rows) -> Encoding:
-    """Turn the rows of one system (no leading axes) into what the network sees."""
+def n_scores(nonlinear: bool) -> int:
+    """How many local scores a set has."""
+    return len(SCALES) + int(nonlinear)
+
+
+def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
+    """Turn the rows of one system (no leading axes) into what the network sees.
+
+    Args:
+        rows: data of one system.
+        nonlinear: also look beyond second moments.
+    """
     values, was_set, weight = _standardised(rows)
     n_vars = values.shape[-1]
     free = (1.0 - was_set) * weight[:, None]
@@ -66,7 +78,12 @@ def encode(rows: Rows) -> Encoding:
     n_present = rows.present.sum()
     odds = jnp.minimum(0.5, 2.0 / jnp.maximum(n_present - 1.0, 1.0))
     log_prior_odds = jnp.log(odds) - jnp.log1p(-odds)
-    scores, local = _local_posteriors(scatter, total, count, candidates, allowed, log_prior_odds)
+    choice = _Choice(candidates, allowed, log_prior_odds)
+    scores, local = _local_posteriors(scatter, total, count, choice, SCALES)
+    if nonlinear:
+        curved, curved_local = _curved_posteriors(values, free, count, choice)
+        scores = jnp.concatenate([scores, curved], axis=-1)
+        local = jnp.concatenate([local, curved_local], axis=-1)
     local_pairs = _to_pairs(local, candidates, allowed, n_vars)
     reverse = jax.vmap(lambda own, j: local_pairs[j, own])(candidates, jnp.arange(n_vars))
 
@@ -103,6 +120,10 @@ def encode(rows: Rows) -> Encoding:
         ],
         axis=-1,
     )
+    if nonlinear:
+        more = beyond.nonlinear_features(values, free)
+        pair_features = jnp.concatenate([pair_features, more.pairs], axis=-1)
+        nodes = jnp.concatenate([nodes, more.nodes], axis=-1)
     both = rows.present[:, None] & rows.present[None, :]
     features = jnp.concatenate(
         [
@@ -152,7 +173,7 @@ def _moments(values: jax.Array, weight: jax.Array) -> _Moments:
     second = x.T @ x / n
     n_vars = values.shape[-1]
     ridge = second * n / (n + 1.0) + jnp.eye(n_vars) * (1.0 / (n + 1.0) + 1e-4)
-    precision = jnp.linalg.inv(ridge)
+    precision = inverse(ridge)
     root = jnp.sqrt(jnp.maximum(jnp.diag(precision), 1e-9))
     partial = jnp.clip(-precision / jnp.outer(root, root), -1.0, 1.0)
     off = 1.0 - jnp.eye(n_vars)
@@ -179,13 +200,13 @@ def _regression(
     n_vars = scatter.shape[-1]
     eye = jnp.eye(n_vars)
     centred = scatter - total[:, :, None] * total[:, None, :] / (count + 1.0)[:, None, None]
-    inverse = jnp.linalg.inv(centred + 0.5 * eye)
-    own = jnp.maximum(jnp.diagonal(jnp.diagonal(inverse, axis1=1, axis2=2)), 1e-9)
-    row = inverse[jnp.arange(n_vars), jnp.arange(n_vars)]  # [j, i]
+    inverted = inverse(centred + 0.5 * eye)
+    own = jnp.maximum(jnp.diagonal(jnp.diagonal(inverted, axis1=1, axis2=2)), 1e-9)
+    row = inverted[jnp.arange(n_vars), jnp.arange(n_vars)]  # [j, i]
     coefficients = -row / own[:, None]
     residual = 1.0 / own / jnp.maximum(count, 1.0)
     # Var of a coefficient: residual variance times the inverse Gram matrix of the regressors.
-    gram = jnp.diagonal(inverse, axis1=1, axis2=2) - row**2 / own[:, None]
+    gram = jnp.diagonal(inverted, axis1=1, axis2=2) - row**2 / own[:, None]
     error = jnp.sqrt(jnp.maximum(residual[:, None] * gram, 1e-12))
     off = 1.0 - eye
     t_stat = jnp.clip(coefficients / error, -1e4, 1e4)
@@ -227,35 +248,59 @@ def _choose_candidates(
     return candidates, (ranked >= 0.0) & present[:, None]
 
 
+class _Choice(NamedTuple):
+    candidates: jax.Array  # int [n_vars, n_candidates]
+    allowed: jax.Array  # bool [n_vars, n_candidates]
+    log_prior_odds: jax.Array  # []
+
+
 def _local_posteriors(
     scatter: jax.Array,
     total: jax.Array,
     count: jax.Array,
-    candidates: jax.Array,
-    allowed: jax.Array,
-    log_prior_odds: jax.Array,
+    choice: _Choice,
+    scales: tuple[float, ...],
+    n_functions: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
     """Scores of all sets of candidates, and each candidate's log-odds, node by node.
 
-    Returns ``[n_vars, n_sets, n_scales]`` and ``[n_vars, n_candidates, n_scales]``. A node is
-    looked at alone here: that no cycle may close is left to the network.
+    Moments are of the functions of all variables, those of a variable side by side, its value
+    first. Returns ``[n_vars, n_sets, n_scales]`` and ``[n_vars, n_candidates, n_scales]``. A node
+    is looked at alone here: that no cycle may close is left to the network.
     """
-    members = jnp.asarray(all_subsets(candidates.shape[-1]))
+    n_vars, n_candidates = choice.candidates.shape
+    members = jnp.asarray(all_subsets(n_candidates))
     sizes = members.sum(axis=1).astype(jnp.float32)
 
     def node(
         own: jax.Array, s: jax.Array, m: jax.Array, n: jax.Array, c: jax.Array, a: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        index = jnp.concatenate([c, own[None]])
+        columns = c[:, None] * n_functions + jnp.arange(n_functions)
+        index = jnp.concatenate([columns.ravel(), (own * n_functions)[None]])
         block, part = s[index[:, None], index[None, :]], m[index]
-        scores = jnp.stack([set_scores(block, part, n, t, sizes) for t in SCALES], axis=-1)
+        scores = jnp.stack(
+            [set_scores(block, part, n, t, sizes, n_functions) for t in scales], axis=-1
+        )
         possible = ~(members & ~a).any(axis=1)
-        weights = jnp.where(possible[:, None], scores + sizes[:, None] * log_prior_odds, -jnp.inf)
+        weights = jnp.where(
+            possible[:, None], scores + sizes[:, None] * choice.log_prior_odds, -jnp.inf
+        )
         odds = jax.vmap(log_odds, in_axes=(1, None), out_axes=1)(weights, members)
         return scores, jnp.clip(jnp.where(a[:, None], odds, -1e4), -1e4, 1e4)
 
-    nodes = jnp.arange(candidates.shape[0])
-    return jax.vmap(node)(nodes, scatter, total, count, candidates, allowed)
+    nodes = jnp.arange(n_vars)
+    return jax.vmap(node)(nodes, scatter, total, count, choice.candidates, choice.allowed)
+
+
+def _curved_posteriors(
+    values: jax.Array, free: jax.Array, count: jax.Array, choice: _Choice
+) -> tuple[jax.Array, jax.Array]:
+    """The same with nonlinear functions of the candidates."""
+    functions = beyond.expand(values)
+    flat = functions.reshape(values.shape[0], -1)
+    scatter = jnp.einsum("rj,ra,rb->jab", free, flat, flat, optimize="optimal")
+    total = free.T @ flat
+    return _local_posteriors(scatter, total, count, choice, (beyond.SCALE,), beyond.N_FUNCTIONS)
 
 
 def _to_pairs(

@@ -10,7 +10,13 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, SCALES, Encoding, Rows, encode
+from causal_bayes_opt.surrogate.encoding import (
+    ENCODING_VERSION,
+    Encoding,
+    Rows,
+    encode,
+    n_scores,
+)
 from causal_bayes_opt.surrogate.posterior import all_subsets
 
 _IMPOSSIBLE = -1e9
@@ -38,12 +44,14 @@ class PredictorConfig:
         num_layers: blocks of attention along rows and columns.
         num_heads: attention heads; must divide `hidden_dim`.
         rank: rank of the pairwise energies.
+        nonlinear: whether the encoding looks beyond second moments.
     """
 
     hidden_dim: int = 128
     num_layers: int = 4
     num_heads: int = 4
     rank: int = 8
+    nonlinear: bool = False
 
 
 class ParentSetPredictor(hk.Module):
@@ -58,7 +66,7 @@ class ParentSetPredictor(hk.Module):
         cap(sum_s a_s [score_s(P) - sum_{i in P} softplus(reverse_s(i))]) + sum_{i in P} u_i
             + sum_{i < k in P} J_ik + c_|P|
 
-    where score_s are the local BGe scores of `encoding` and reverse_s(i) the log-odds that t is a
+    where score_s are the local scores of `encoding` and reverse_s(i) the log-odds that t is a
     parent of i when i is looked at alone: the first term is what a set gains, less what its members
     lose because they can no longer have t as their parent. a, u, J and c come from the tokens.
     """
@@ -69,10 +77,11 @@ class ParentSetPredictor(hk.Module):
         num_layers: int = 4,
         num_heads: int = 4,
         rank: int = 8,
+        nonlinear: bool = False,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self.config = PredictorConfig(hidden_dim, num_layers, num_heads, rank)
+        self.config = PredictorConfig(hidden_dim, num_layers, num_heads, rank, nonlinear)
 
     def __call__(
         self,
@@ -98,7 +107,7 @@ class ParentSetPredictor(hk.Module):
 
     def joint(self, rows: Rows) -> JointPosteriors:
         """Return the joint posteriors of all variables of one system."""
-        encoding = encode(rows)
+        encoding = encode(rows, self.config.nonlinear)
         tokens = self._trunk(encoding)
         return self._head(tokens, encoding)
 
@@ -130,7 +139,7 @@ class ParentSetPredictor(hk.Module):
 
     def _head(self, tokens: jax.Array, encoding: Encoding) -> JointPosteriors:
         n_vars, n_candidates = encoding.candidates.shape
-        rank, n_scales = self.config.rank, len(SCALES)
+        rank, n_scales = self.config.rank, n_scores(self.config.nonlinear)
         targets = jnp.arange(n_vars)
         both_ways = jnp.concatenate([tokens, jnp.swapaxes(tokens, 0, 1)], axis=-1)
         own = tokens[targets, targets]
@@ -236,9 +245,7 @@ class AmortizedModel:
         config = self.config
 
         def forward(rows: Rows) -> JointPosteriors:
-            return ParentSetPredictor(
-                config.hidden_dim, config.num_layers, config.num_heads, config.rank
-            ).joint(rows)
+            return ParentSetPredictor(**asdict(config)).joint(rows)
 
         return hk.without_apply_rng(hk.transform(forward))
 
