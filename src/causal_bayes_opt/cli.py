@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causal_bayes_opt import console
+from causal_bayes_opt.cli_datasets import add_dataset, add_generate
 from causal_bayes_opt.cli_training import add_train
 from causal_bayes_opt.errors import ProblemError, check_name
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
     from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 
-COMMANDS = ("parents", "suggest", "demo", "train")
+COMMANDS = ("parents", "suggest", "demo", "generate", "dataset", "train")
 METHODS = ("auto", "exact", "network")
 SEEDS = 2**32
 
@@ -71,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_parents(commands)
     _add_suggest(commands)
     _add_demo(commands)
+    add_generate(commands)
+    add_dataset(commands)
     add_train(commands)
     return parser
 

@@ -112,6 +112,11 @@ def test_systems_of_a_family_are_acyclic_and_have_a_caused_target(family):
         ({"graph_sizes": ()}, ConfigError),
         ({"graph_sizes": (1,)}, ConfigError),
         ({"mean_parents": 0.0}, ConfigError),
+        ({"mean_parents": 1.5}, ConfigError),
+        ({"graph_sizes": (3, 101)}, ConfigError),
+        ({"n_systems": 0}, ConfigError),
+        ({"teacher": "trueth"}, UnknownNameError),
+        ({"expert": {"n_obss": 100}}, ConfigError),
         ({"seed": -1}, ConfigError),
         ({"graph_families": ("scale-free",)}, UnknownNameError),
     ],
@@ -137,17 +142,6 @@ def test_loader_gives_every_example_once_and_by_its_key(examples):
         not np.array_equal(a.parent_posterior, b.parent_posterior)
         for a, b in zip(batches, other, strict=True)
     )
-
-
-def test_padding_is_marked(examples):
-    for batch in SimpleDataLoader(examples, batch_size=4).get_batches(jax.random.key(0)):
-        assert not batch.observational_data[~batch.obs_rows].any()
-        assert not batch.interventional_data[~batch.int_rows].any()
-        assert not batch.parent_posterior[~batch.present].any()
-        assert (batch.obs_rows.sum(axis=1) == 100).all()
-        chosen = np.arange(len(batch.target_index)), batch.target_index
-        assert batch.present[chosen].all()
-        assert (batch.parent_posterior[chosen] == 0).all()
 
 
 def test_last_batch_can_be_dropped(examples):

@@ -21,7 +21,7 @@ from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError, GraphError, check_name
 
 MECHANISM_FAMILIES = ("linear", "polynomial", "sigmoid", "neural", "random_feature_gp")
-SCALINGS = ("none", "iscm")
+SCALINGS = ("none", "after", "iscm")
 PARAMETERS = ("uniform", "bge")
 _PILOT_ROWS = 256
 _UNITS = 8
@@ -45,10 +45,12 @@ class SystemDistribution:
             prior that the BGe score assumes (linear Gaussian only).
         weights: smallest and largest size of a weight; signs are even.
         noise_scale: smallest and largest standard deviation of the noise.
-        scaling: ``"none"``, or ``"iscm"``: every variable is brought to mean 0 and deviation 1 as
-            it is generated, so that scales say nothing about order (Ormaniec et al., 2025).
+        scaling: ``"none"``; ``"after"``: the finished system is brought to mean 0 and deviation 1,
+            by a change of units alone; ``"iscm"``: every variable is, as it is generated, so that
+            neither scales nor shares of explained variance say anything about order (Ormaniec et
+            al., 2025).
 
-    Means saturate at 1,000, under iSCM at 5 standard deviations.
+    Means saturate at 1,000 of the generator's units, under iSCM at 5 standard deviations.
     """
 
     n_vars: tuple[int, int] = (3, 8)
@@ -118,8 +120,36 @@ def random_scm(
         return to_scm(SystemArrays(*(np.asarray(leaf)[0] for leaf in systems)))
     if adjacency.shape != (n_vars, n_vars):
         raise GraphError(f"a graph of shape {adjacency.shape} was given for {n_vars} variables")
-    order = topological_order(adjacency).astype(np.int32)
-    return to_scm(_draw_on_graph(key, jnp.asarray(adjacency, bool), jnp.asarray(order), chosen))
+    systems = systems_on_graphs(key[None], adjacency[None], chosen)
+    return to_scm(SystemArrays(*(np.asarray(leaf)[0] for leaf in systems)))
+
+
+def systems_on_graphs(
+    keys: jax.Array,
+    adjacency: np.ndarray,
+    distribution: SystemDistribution,
+    n_vars: int | None = None,
+) -> SystemArrays:
+    """Draw the parameters of systems whose graphs are given.
+
+    Args:
+        keys: one for each system ``[n_systems]``.
+        adjacency: bool ``[n_systems, n_nodes, n_nodes]``.
+        distribution: its sizes and density are not used.
+        n_vars: variables to pad to; None: no padding.
+
+    Raises:
+        GraphError: a graph has a cycle.
+    """
+    n_nodes = adjacency.shape[-1]
+    spare = (n_vars or n_nodes) - n_nodes
+    padded = np.pad(np.asarray(adjacency, bool), ((0, 0), (0, spare), (0, spare)))
+    orders = np.stack([topological_order(graph) for graph in padded]).astype(np.int32)
+    present = jnp.arange(n_nodes + spare) < n_nodes
+    systems: SystemArrays = _draw_on_graphs(
+        keys, jnp.asarray(padded), jnp.asarray(orders), present, distribution
+    )
+    return systems
 
 
 def to_scm(system: SystemArrays, names: tuple[str, ...] | None = None) -> SCM:
@@ -163,12 +193,18 @@ def _draw_system(key: jax.Array, distribution: SystemDistribution) -> SystemArra
 
 
 @partial(jax.jit, static_argnames=("distribution",))
-def _draw_on_graph(
-    key: jax.Array, adjacency: jax.Array, order: jax.Array, distribution: SystemDistribution
+def _draw_on_graphs(
+    keys: jax.Array,
+    adjacency: jax.Array,
+    orders: jax.Array,
+    present: jax.Array,
+    distribution: SystemDistribution,
 ) -> SystemArrays:
-    keys = jax.random.split(key, 4)
-    present = jnp.ones(adjacency.shape[0], dtype=bool)
-    return _draw_parameters(tuple(keys), adjacency, order, present, distribution)
+    def draw(key: jax.Array, graph: jax.Array, order: jax.Array) -> SystemArrays:
+        parts = tuple(jax.random.split(key, 4))
+        return _draw_parameters(parts, graph, order, present, distribution)
+
+    return jax.vmap(draw)(keys, adjacency, orders)
 
 
 def _draw_parameters(
@@ -201,7 +237,9 @@ def _draw_parameters(
         order=order,
         present=present,
     )
-    return standardise(k_pilot, system) if distribution.scaling == "iscm" else system
+    if distribution.scaling == "iscm":
+        return standardise(k_pilot, system)
+    return change_units(k_pilot, system) if distribution.scaling == "after" else system
 
 
 def _draw_graph(
@@ -344,3 +382,25 @@ def standardise(key: jax.Array, system: SystemArrays) -> SystemArrays:
 
     result, _ = jax.lax.scan(step, system, system.order)
     return result
+
+
+def change_units(key: jax.Array, system: SystemArrays) -> SystemArrays:
+    """Bring every variable of a finished system to mean 0 and deviation 1, by a pilot sample.
+
+    The joint distribution changes by an affine map of each variable and by nothing else, as long
+    as no mean comes near its bound.
+    """
+    d = system.bias.shape[0]
+    zeros = jnp.zeros((_PILOT_ROWS, d))
+    rows = sample_system(key, system, zeros, zeros > 0)
+    mean = jnp.where(system.present, rows.mean(axis=0), 0.0)
+    deviation = jnp.where(system.present, jnp.maximum(rows.std(axis=0), 1e-6), 1.0)
+    return system._replace(
+        weights=system.weights * deviation[:, None] / deviation[None, :],
+        bias=(system.bias + mean @ system.weights - mean) / deviation,
+        hidden=system.hidden * deviation,
+        offsets=system.offsets + system.hidden @ mean,
+        readout=system.readout / deviation[:, None],
+        bound=(system.bound + jnp.abs(mean)) / deviation,
+        noise_scale=system.noise_scale / deviation,
+    )

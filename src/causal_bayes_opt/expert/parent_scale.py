@@ -147,7 +147,7 @@ class PARENT_SCALE:  # noqa: N801  # the algorithm's own name, and the interface
             raise ProblemError("the system has no target; name one by scm.with_target(name)")
         asked = {name: options.pop(name) for name in _PROBLEM_OPTIONS if name in options}
         self.scm, self.seed, self.buffer, self.prior = scm, seed, buffer, prior
-        self.options = _options(options)
+        self.options = options_of(options)
         self.problem = Problem(scm.variables, scm.target, **asked)
         _ = self.problem.may_set
 
@@ -271,7 +271,8 @@ def run_many(
     return results
 
 
-def _options(given: Mapping[str, Any]) -> ParentScaleOptions:
+def options_of(given: Mapping[str, Any]) -> ParentScaleOptions:
+    """Options from a mapping; `ConfigError` names one that does not exist, and the nearest."""
     known = [*ParentScaleOptions.__dataclass_fields__, *_PROBLEM_OPTIONS]
     for name in given:
         if name not in known:

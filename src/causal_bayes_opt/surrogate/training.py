@@ -137,13 +137,12 @@ def _simulate_part(
 ) -> SimulatedBatch:
     k_systems, k_rows = jax.random.split(key)
     systems = draw_systems(k_systems, n_systems, part)
-    rows = jax.vmap(partial(_draw_rows, design=design))(
-        jax.random.split(k_rows, n_systems), systems
-    )
+    rows = jax.vmap(partial(draw_rows, design=design))(jax.random.split(k_rows, n_systems), systems)
     return SimulatedBatch(rows, jnp.swapaxes(systems.adjacency, 1, 2))
 
 
-def _draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution) -> Rows:
+def draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution) -> Rows:
+    """Draw the data of one system, padded to the design's largest numbers of rows."""
     k_count, k_obs, k_plan, k_value, k_int = jax.random.split(key, 5)
     low, high = design.n_obs
     d = system.present.shape[0]

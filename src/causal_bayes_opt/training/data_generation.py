@@ -5,18 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from causal_bayes_opt.core.graphs import FAMILIES, random_graph
-from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
+from causal_bayes_opt.core.random_systems import SystemDistribution, systems_on_graphs, to_scm
+from causal_bayes_opt.core.sample import SystemArrays
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError, DataError, check_name
-from causal_bayes_opt.expert.parent_scale import PARENT_SCALE, run_many
+from causal_bayes_opt.expert.parent_scale import PARENT_SCALE, options_of, run_many
+from causal_bayes_opt.surrogate.encoding import Rows
+from causal_bayes_opt.surrogate.network import VARIABLE_BUCKETS
+from causal_bayes_opt.surrogate.training import DesignDistribution, draw_rows
+from causal_bayes_opt.training.records import PADDING, RunRecords, to_records, to_runs
 
 MAX_CONVERSION_SECONDS = 1.0  # a run
+TEACHERS = ("parent_scale", "truth")
 _TRAINING, _HELD_OUT = 0, 1
+_RUN, _SYSTEM = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +51,25 @@ class TrainingExample:
 
 @dataclass(frozen=True)
 class MinimalDatasetGenerator:
-    """Runs the expert on random systems and keeps every trial.
+    """Data of random systems with what a teacher says of them.
 
-    Each run gives one example a trial, and one more for the state before the first.
+    The teacher ``"parent_scale"`` runs the expert and gives an example a trial, and one more for
+    the state before the first. The teacher ``"truth"`` simulates data under a design; its one
+    example a system has the true parents as its posterior.
 
     Attributes:
         graph_sizes: numbers of variables.
         graphs_per_size: systems of each.
-        demonstrations_per_graph: trials of each run.
+        demonstrations_per_graph: trials of each run of the expert.
         seed: systems and runs follow from it; training and held-out systems never share a seed.
         graph_families: taken in turn; keys of `core.graphs.FAMILIES`.
         mean_parents: expected parents of a variable, for the families that have a density.
-        systems: mechanisms, noise and ranges of parameters; its sizes and density are not used.
+        systems: mechanisms, noise, ranges of parameters, scaling; its sizes and its density are
+            not used.
+        teacher: one of `TEACHERS`.
+        design: what data the teacher ``"truth"`` gets.
         expert: options of `PARENT_SCALE`.
+        n_systems: in all, sizes in turn; None: `graphs_per_size` of each size.
     """
 
     graph_sizes: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
@@ -63,52 +79,161 @@ class MinimalDatasetGenerator:
     graph_families: tuple[str, ...] = ("erdos_renyi",)
     mean_parents: float = 1.0
     systems: SystemDistribution = field(default_factory=SystemDistribution)
+    teacher: str = "parent_scale"
+    design: DesignDistribution = field(default_factory=DesignDistribution)
     expert: Mapping[str, Any] = field(default_factory=dict)
+    n_systems: int | None = None
 
     def __post_init__(self) -> None:
         if not self.graph_sizes or min(self.graph_sizes) < 2:
             raise ConfigError(f"graph_sizes is {self.graph_sizes}; expected sizes of 2 or more")
-        for name in ("graphs_per_size", "demonstrations_per_graph"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if max(self.graph_sizes) > VARIABLE_BUCKETS[-1]:
+            raise ConfigError(
+                f"graph_sizes reaches {max(self.graph_sizes)}; no network takes more than "
+                f"{VARIABLE_BUCKETS[-1]} variables"
+            )
+        for name in ("graphs_per_size", "demonstrations_per_graph", "n_systems"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
         if not self.graph_families:
             raise ConfigError("at least one graph family is needed")
         for family in self.graph_families:
             check_name(family, FAMILIES, "graph family")
-        if not self.mean_parents > 0:
-            raise ConfigError(f"mean_parents is {self.mean_parents:g}; it must be above 0")
+        check_name(self.teacher, TEACHERS, "teacher")
+        self._check_density()
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it cannot be negative")
+        if self.teacher == "parent_scale":
+            options_of(self.expert)
+
+    @property
+    def count(self) -> int:
+        """Number of training systems."""
+        return self.n_systems or len(self.graph_sizes) * self.graphs_per_size
+
+    @property
+    def demonstrations(self) -> int:
+        """Number of training demonstrations, as the trials of the expert or as systems."""
+        trials = self.demonstrations_per_graph if self.teacher == "parent_scale" else 1
+        return self.count * trials
 
     def generate_training_dataset(self) -> list[TrainingExample]:
-        """Run the expert on the training systems, on all cores."""
-        count = len(self.graph_sizes) * self.graphs_per_size
-        return self._run(_TRAINING, count)
+        """Examples of the training systems, made on all cores."""
+        return self._examples(_TRAINING, self.count)
 
     def generate_held_out_dataset(self, n_systems: int = 20) -> list[TrainingExample]:
         """The same on systems whose graphs and parameters no training system shares."""
         if n_systems < 1:
             raise ConfigError(f"n_systems is {n_systems}; it must be at least 1")
-        return self._run(_HELD_OUT, n_systems)
+        return self._examples(_HELD_OUT, n_systems)
+
+    def size_of(self, number: int) -> int:
+        """Number of variables of a system."""
+        return self.graph_sizes[number % len(self.graph_sizes)]
 
     def system(self, part: int, number: int) -> SCM:
         """The system of a number; `part` is 0 for training and 1 for held-out ones."""
-        rng = np.random.default_rng((self.seed, part, number))
-        size = self.graph_sizes[number % len(self.graph_sizes)]
-        family = self.graph_families[number % len(self.graph_families)]
-        adjacency = random_graph(family, rng, size, self.mean_parents)
-        scm = random_scm(int(rng.integers(2**31)), size, self.systems, adjacency)
-        caused = [name for name in scm.variables if scm.parents(name)]
-        return scm.with_target(str(rng.choice(caused or list(scm.variables))))
+        arrays, targets = self._draw(part, [number])
+        scm = to_scm(SystemArrays(*(np.asarray(leaf)[0] for leaf in arrays)))
+        return scm.with_target(scm.variables[targets[0]])
 
-    def _run(self, part: int, count: int) -> list[TrainingExample]:
-        scms = [self.system(part, number) for number in range(count)]
-        seeds = [
-            int(np.random.default_rng((self.seed, part, number, 1)).integers(2**31))
-            for number in range(count)
-        ]
-        runs = run_many(scms, self.demonstrations_per_graph, seeds, **self.expert)
-        return extract_expert_demonstrations(runs)
+    def records(self, part: int, numbers: Sequence[int]) -> RunRecords:
+        """The runs of some systems of one size as arrays."""
+        if self.teacher == "parent_scale":
+            return to_records(self._run(part, numbers))
+        return self._simulate(part, numbers)
+
+    def _examples(self, part: int, count: int) -> list[TrainingExample]:
+        if self.teacher == "parent_scale":
+            return extract_expert_demonstrations(self._run(part, range(count)))
+        runs: dict[int, dict[str, Any]] = {}
+        for size in dict.fromkeys(self.graph_sizes):
+            own = [number for number in range(count) if self.size_of(number) == size]
+            if own:
+                runs |= zip(own, to_runs(self._simulate(part, own)), strict=True)
+        return extract_expert_demonstrations([runs[number] for number in range(count)])
+
+    def _run(self, part: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        scms = [self.system(part, number) for number in numbers]
+        seeds = [self._seed(part, number, _RUN) for number in numbers]
+        return run_many(scms, self.demonstrations_per_graph, seeds, **self.expert)
+
+    def _simulate(self, part: int, numbers: Sequence[int]) -> RunRecords:
+        # Few sizes of batches, so that little is compiled; systems do not depend on each other.
+        room = 1 << (len(numbers) - 1).bit_length()
+        filled = [*numbers, *[numbers[0]] * (room - len(numbers))]
+        systems, targets = self._draw(part, filled)
+        seeds = [self._seed(part, number, _RUN) for number in filled]
+        records = _simulated_records(seeds, systems, targets, self.design)
+        return RunRecords(*(field[: len(numbers)] for field in records))
+
+    def _draw(self, part: int, numbers: Sequence[int]) -> tuple[SystemArrays, list[int]]:
+        """Systems of one size, padded to its bucket, and the position of each one's target."""
+        graphs, targets = [], []
+        for number in numbers:
+            rng = np.random.default_rng((self.seed, part, number))
+            family = self.graph_families[number // len(self.graph_sizes) % len(self.graph_families)]
+            graph = random_graph(family, rng, self.size_of(number), self.mean_parents)
+            caused = np.flatnonzero(graph.any(axis=0))
+            graphs.append(graph)
+            targets.append(int(rng.choice(caused if len(caused) else len(graph))))
+        seeds = jnp.asarray([self._seed(part, number, _SYSTEM) for number in numbers])
+        keys = jax.vmap(jax.random.key)(seeds)
+        size = next(bucket for bucket in VARIABLE_BUCKETS if bucket >= len(graphs[0]))
+        return systems_on_graphs(keys, np.stack(graphs), self.systems, size), targets
+
+    def _seed(self, part: int, number: int, use: int) -> int:
+        return int(np.random.default_rng((self.seed, part, number, use)).integers(2**31))
+
+    def _check_density(self) -> None:
+        most = (min(self.graph_sizes) - 1) / 2
+        if not 0 < self.mean_parents <= most:
+            raise ConfigError(
+                f"mean_parents is {self.mean_parents:g}; a graph of {min(self.graph_sizes)} "
+                f"variables holds more than 0 and at most {most:g} a variable"
+            )
+
+
+def _simulated_records(
+    seeds: Sequence[int],
+    systems: SystemArrays,
+    targets: Sequence[int],
+    design: DesignDistribution,
+) -> RunRecords:
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    rows = jax.tree.map(np.asarray, _draw_all(keys, systems, design))
+    n, d = len(targets), int(rows.present[0].sum())
+    observed = np.where(rows.obs_rows[..., None], rows.obs_data[..., :d], np.float32(np.nan))
+    kept = observed[:, : rows.obs_rows.sum(axis=1).max()]
+    most = rows.int_rows.sum(axis=1).max(initial=0)
+    there = rows.int_rows[:, :most]
+    int_data = rows.int_data[:, :most, :d]
+    tried = np.where(there[..., None], int_data[..., 0], np.float32(np.nan))
+    parents = np.asarray(systems.adjacency)[np.arange(n), :d, list(targets)]
+    means = np.asarray(np.nanmean(kept, axis=1, dtype=np.float64))
+    stds = np.asarray(np.nanstd(kept, axis=1, dtype=np.float64))
+    return RunRecords(
+        seed=np.asarray(seeds, np.int64),
+        target=np.asarray(targets, np.int16),
+        true_parents=parents,
+        observed=kept,
+        tried=tried,
+        was_set=(int_data[..., 1] > 0) & there[..., None],
+        trial=np.where(there, 0, PADDING).astype(np.int16),
+        means=means,
+        stds=stds,
+        ranges=np.full((n, d, 2), np.nan),
+        marginals=parents[:, None].astype(np.float64),
+        sets=parents[:, None],
+        set_probs=np.ones((n, 1, 1)),
+    )
+
+
+@partial(jax.jit, static_argnames=("design",))
+def _draw_all(keys: jax.Array, systems: SystemArrays, design: DesignDistribution) -> Rows:
+    rows: Rows = jax.vmap(partial(draw_rows, design=design))(keys, systems)
+    return rows
 
 
 def create_random_linear_scm(
@@ -116,12 +241,43 @@ def create_random_linear_scm(
 ) -> SCM:
     """Draw a linear Gaussian system of a graph family; its target has a parent if any variable has.
 
+    `mean_parents` is cut to what a graph of that size can hold.
+
     Raises:
         UnknownNameError: no such family.
         ConfigError: fewer than 2 nodes or an impossible density.
     """
+    return _random_scm("linear", num_nodes, seed, family, mean_parents)
+
+
+def create_random_polynomial_scm(
+    num_nodes: int, seed: int = 0, *, family: str = "erdos_renyi", mean_parents: float = 1.0
+) -> SCM:
+    """The same with polynomial mechanisms."""
+    return _random_scm("polynomial", num_nodes, seed, family, mean_parents)
+
+
+def create_random_sigmoid_scm(
+    num_nodes: int, seed: int = 0, *, family: str = "erdos_renyi", mean_parents: float = 1.0
+) -> SCM:
+    """The same with sigmoid mechanisms."""
+    return _random_scm("sigmoid", num_nodes, seed, family, mean_parents)
+
+
+def create_random_neural_scm(
+    num_nodes: int, seed: int = 0, *, family: str = "erdos_renyi", mean_parents: float = 1.0
+) -> SCM:
+    """The same with small neural networks as mechanisms."""
+    return _random_scm("neural", num_nodes, seed, family, mean_parents)
+
+
+def _random_scm(mechanism: str, num_nodes: int, seed: int, family: str, mean_parents: float) -> SCM:
     generator = MinimalDatasetGenerator(
-        graph_sizes=(num_nodes,), seed=seed, graph_families=(family,), mean_parents=mean_parents
+        graph_sizes=(num_nodes,),
+        seed=seed,
+        graph_families=(family,),
+        mean_parents=min(mean_parents, (num_nodes - 1) / 2),
+        systems=SystemDistribution(mechanisms=(mechanism,)),
     )
     return generator.system(_TRAINING, 0)
 

@@ -1,25 +1,32 @@
-"""Loaders: examples of different sizes as padded batches."""
+"""Loaders: examples of different sizes as padded batches, from memory or from a store."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from causal_bayes_opt.errors import ConfigError
-from causal_bayes_opt.surrogate.network import VARIABLE_BUCKETS
 from causal_bayes_opt.training.data_generation import TrainingExample
+from causal_bayes_opt.training.records import PADDING, RunRecords, stack_records
+from causal_bayes_opt.training.storage import DatasetStore
+
+_FIELDS = ("target", "true_parents", "observed", "tried", "was_set", "trial", "means", "stds")
+_STEPS_PER_OCTAVE = 8
 
 
 class ExampleBatch(NamedTuple):
-    """Examples side by side, padded to the largest of their bucket. A pytree of arrays."""
+    """Examples of one number of variables side by side, rows padded. A pytree of arrays."""
 
-    observational_data: np.ndarray  # [n_examples, n_obs, n_vars], float32
+    observational_data: np.ndarray  # [n_examples, n_obs, n_vars], float32, standardised
     interventional_data: np.ndarray  # [n_examples, n_int, n_vars, 2], float32
-    parent_posterior: np.ndarray  # [n_examples, n_vars], of the expert
+    parent_posterior: np.ndarray  # [n_examples, n_vars], of the teacher
     target_index: np.ndarray  # int [n_examples]
     true_parents: np.ndarray  # bool [n_examples, n_vars]
     obs_rows: np.ndarray  # bool [n_examples, n_obs], False where padded
@@ -27,16 +34,27 @@ class ExampleBatch(NamedTuple):
     present: np.ndarray  # bool [n_examples, n_vars]
 
 
+class Position(NamedTuple):
+    """How far a stream of batches has come: the next batch to give."""
+
+    window: int = 0
+    batch: int = 0
+
+
+START = Position()
+
+
 @dataclass(frozen=True)
 class SimpleDataLoader:
     """Shuffled batches of examples that are held in memory.
 
-    A batch holds examples of one bucket of variables, so that few shapes are ever compiled.
+    A batch holds examples of one number of variables and of similar numbers of rows.
 
     Attributes:
         examples: what to load.
         batch_size: examples a batch.
-        drop_last: whether what is left over in a bucket, less than a batch, is left out.
+        drop_last: whether what is left over of a number of variables, less than a batch, is left
+            out.
     """
 
     examples: Sequence[TrainingExample]
@@ -44,66 +62,253 @@ class SimpleDataLoader:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1")
+        _require_batch_size(self.batch_size)
 
     def get_batches(self, key: jax.Array) -> Iterator[ExampleBatch]:
         """All examples once, in an order that the key decides."""
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        groups: dict[int, list[int]] = {}
-        for index in rng.permutation(len(self.examples)).tolist():
-            groups.setdefault(_bucket(self.examples[index]), []).append(index)
-        batches = [
-            group[start : start + self.batch_size]
-            for group in groups.values()
-            for start in range(0, len(group), self.batch_size)
-        ]
-        if self.drop_last:
-            batches = [batch for batch in batches if len(batch) == self.batch_size]
-        shapes = {bucket: self._shape(bucket, group) for bucket, group in groups.items()}
-        for number in rng.permutation(len(batches)):
-            chosen = [self.examples[i] for i in batches[number]]
-            yield stack_examples(chosen, *shapes[_bucket(chosen[0])])
-
-    def _shape(self, bucket: int, group: list[int]) -> tuple[int, int, int]:
-        n_obs = max(len(self.examples[i].observational_data) for i in group)
-        n_int = max(len(self.examples[i].interventional_data) for i in group)
-        return bucket, n_obs, n_int
+        rng = _generator(key)
+        sizes = np.array(
+            [(*e.observational_data.shape[::-1], len(e.interventional_data)) for e in self.examples]
+        ).reshape(-1, 3)
+        for chosen in _batches(rng, sizes, self.batch_size, self.drop_last):
+            yield stack_examples([self.examples[i] for i in chosen])
 
 
-def stack_examples(
-    examples: Sequence[TrainingExample], n_vars: int, n_obs: int, n_int: int
-) -> ExampleBatch:
-    """Stack examples, padded with zeros to these sizes."""
+@dataclass(frozen=True)
+class AdvancedDataLoader:
+    """Streams the examples of a store that need not fit into memory.
+
+    Chunks come in an order that the key decides, some at a time (a window); examples are shuffled
+    within a window, and the next window is read while the last one is used.
+
+    Attributes:
+        data_path: folder of the store.
+        batch_size: examples a batch.
+        window_size: about how many examples are held and shuffled at a time.
+        drop_last: whether batches that are not full (one a number of variables and window at
+            most) are left out.
+    """
+
+    data_path: str | Path
+    batch_size: int = 64
+    window_size: int = 16384
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        _require_batch_size(self.batch_size)
+        if self.window_size < 1:
+            raise ConfigError(f"window_size is {self.window_size}; it must be at least 1")
+
+    def get_batches_efficient(
+        self, key: jax.Array, start: Position = START
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """All examples once, as dictionaries of the fields of `ExampleBatch`."""
+        for _, batch in self.stream(key, start):
+            yield batch._asdict()
+
+    def stream(
+        self, key: jax.Array, start: Position = START
+    ) -> Iterator[tuple[Position, ExampleBatch]]:
+        """Batches, each with the position behind it, from which the same key goes on exactly.
+
+        Raises:
+            StoreError: no dataset, or a chunk that cannot be read.
+        """
+        store = DatasetStore.open(self.data_path)
+        windows = self._windows(store, _generator(key))
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [
+                pool.submit(_read_window, store, names) for names in windows[start.window :][:1]
+            ]
+            for window in range(start.window, len(windows)):
+                held = ahead.pop().result()
+                if window + 1 < len(windows):
+                    ahead.append(pool.submit(_read_window, store, windows[window + 1]))
+                skipped = start.batch if window == start.window else 0
+                rng = np.random.default_rng([window, *_words(key)])
+                chosen = list(_batches(rng, held.sizes, self.batch_size, self.drop_last))
+                for number in range(skipped, len(chosen)):
+                    last = number + 1 == len(chosen)
+                    position = Position(window + 1) if last else Position(window, number + 1)
+                    yield position, held.take(chosen[number])
+
+    def _windows(self, store: DatasetStore, rng: np.random.Generator) -> list[list[str]]:
+        chunks = store.chunks
+        windows: list[list[str]] = [[]]
+        held = 0
+        for name in rng.permutation(sorted(chunks)).tolist():
+            if held >= self.window_size:
+                windows.append([])
+                held = 0
+            windows[-1].append(name)
+            held += chunks[name]["n_runs"] * chunks[name]["n_states"]
+        return [window for window in windows if window]
+
+
+class _Window(NamedTuple):
+    """Examples in memory: the runs by number of variables, and where each example lies."""
+
+    runs: dict[int, RunRecords]
+    scaled: dict[int, tuple[np.ndarray, np.ndarray]]  # observed and tried rows, float32
+    sizes: np.ndarray  # int [n_examples, 3]: variables, observed rows, tried rows
+    place: np.ndarray  # int [n_examples, 2]: run, state
+
+    def take(self, chosen: np.ndarray) -> ExampleBatch:
+        """The batch of some examples of one number of variables."""
+        n_vars, n_obs, n_int = self.sizes[chosen].max(axis=0).tolist()
+        n_obs, n_int = _rounded(n_obs), _rounded(n_int)
+        runs, (observed, tried) = self.runs[n_vars], self.scaled[n_vars]
+        run, state = self.place[chosen].T
+        obs_rows = np.arange(n_obs) < self.sizes[chosen, 1:2]
+        int_rows = np.arange(n_int) < self.sizes[chosen, 2:]
+        was_set = _fit(runs.was_set[run], n_int) & int_rows[..., None]
+        values = np.where(int_rows[..., None], _fit(tried[run], n_int), np.float32(0))
+        return ExampleBatch(
+            observational_data=_fit(observed[run], n_obs),
+            interventional_data=np.stack([values, was_set.astype(np.float32)], axis=-1),
+            parent_posterior=runs.marginals[run, state].astype(np.float32),
+            target_index=runs.target[run].astype(np.int32),
+            true_parents=runs.true_parents[run],
+            obs_rows=obs_rows,
+            int_rows=int_rows,
+            present=np.ones((len(run), n_vars), dtype=bool),
+        )
+
+
+def padding_of(batches: Iterator[ExampleBatch]) -> float:
+    """Share of the elements of the rows in some batches that are padding."""
+    held = filled = 0
+    for batch in batches:
+        n_vars = batch.present.shape[1]
+        held += (batch.obs_rows.size + batch.int_rows.size) * n_vars
+        own = batch.obs_rows.sum(axis=1) + batch.int_rows.sum(axis=1)
+        filled += int((own * batch.present.sum(axis=1)).sum())
+    return 1.0 - filled / held if held else 0.0
+
+
+def stack_examples(examples: Sequence[TrainingExample]) -> ExampleBatch:
+    """Stack examples of one number of variables, their rows padded with zeros.
+
+    Raises:
+        ConfigError: several numbers of variables.
+    """
+    shapes = {example.observational_data.shape[1] for example in examples}
+    if len(shapes) != 1:
+        raise ConfigError(f"one batch cannot hold systems of {sorted(shapes)} variables")
+    (d,) = shapes
     count = len(examples)
+    n_obs = _rounded(max(len(example.observational_data) for example in examples))
+    n_int = _rounded(max(len(example.interventional_data) for example in examples))
     batch = ExampleBatch(
-        observational_data=np.zeros((count, n_obs, n_vars), np.float32),
-        interventional_data=np.zeros((count, n_int, n_vars, 2), np.float32),
-        parent_posterior=np.zeros((count, n_vars), np.float32),
+        observational_data=np.zeros((count, n_obs, d), np.float32),
+        interventional_data=np.zeros((count, n_int, d, 2), np.float32),
+        parent_posterior=np.zeros((count, d), np.float32),
         target_index=np.zeros(count, np.int32),
-        true_parents=np.zeros((count, n_vars), bool),
+        true_parents=np.zeros((count, d), bool),
         obs_rows=np.zeros((count, n_obs), bool),
         int_rows=np.zeros((count, n_int), bool),
-        present=np.zeros((count, n_vars), bool),
+        present=np.ones((count, d), bool),
     )
     for i, example in enumerate(examples):
-        rows, d = example.observational_data.shape
-        trials = len(example.interventional_data)
+        rows, trials = len(example.observational_data), len(example.interventional_data)
         names = list(example.graph_metadata["variables"])
-        batch.observational_data[i, :rows, :d] = example.observational_data
-        batch.interventional_data[i, :trials, :d] = example.interventional_data
-        batch.parent_posterior[i, :d] = example.parent_posterior
+        parents = example.graph_metadata["true_parents"]
+        batch.observational_data[i, :rows] = example.observational_data
+        batch.interventional_data[i, :trials] = example.interventional_data
+        batch.parent_posterior[i] = example.parent_posterior
         batch.target_index[i] = names.index(example.target_variable)
-        batch.true_parents[i, :d] = [
-            name in example.graph_metadata["true_parents"] for name in names
-        ]
-        batch.obs_rows[i, :rows] = batch.int_rows[i, :trials] = batch.present[i, :d] = True
+        batch.true_parents[i] = [name in parents for name in names]
+        batch.obs_rows[i, :rows] = batch.int_rows[i, :trials] = True
     return batch
 
 
-def _bucket(example: TrainingExample) -> int:
-    n_vars = example.observational_data.shape[1]
-    found = [size for size in VARIABLE_BUCKETS if size >= n_vars]
-    if not found:
-        raise ConfigError(f"{n_vars} variables are more than the largest bucket takes")
-    return found[0]
+def _read_window(store: DatasetStore, names: Sequence[str]) -> _Window:
+    parts: dict[int, list[RunRecords]] = {}
+    for name in names:
+        arrays = store.read(name, (*_FIELDS, "marginals"))
+        parts.setdefault(arrays["means"].shape[1], []).append(_partial_records(arrays))
+    runs = {n_vars: stack_records(own) for n_vars, own in sorted(parts.items())}
+    sizes, place, scaled = [], [], {}
+    for n_vars, own in runs.items():
+        n_states = own.marginals.shape[1]
+        scaled[n_vars] = (_scaled(own.observed, own), _scaled(own.tried, own))
+        states = np.arange(n_states)
+        n_obs = (~np.isnan(own.observed[..., 0])).sum(axis=1)
+        seen = (own.trial > PADDING)[:, None] & (own.trial[:, None] <= states[:, None])
+        there = ~np.isnan(own.marginals[..., 0])
+        run, state = np.nonzero(there)
+        n_int = seen.sum(axis=2)[run, state]
+        sizes.append(np.stack([np.full(len(run), n_vars), n_obs[run], n_int], axis=1))
+        place.append(np.stack([run, state], axis=1))
+    return _Window(runs, scaled, np.concatenate(sizes), np.concatenate(place))
+
+
+def _partial_records(arrays: dict[str, np.ndarray]) -> RunRecords:
+    """Records without what no batch holds."""
+    nothing = np.zeros((len(arrays["target"]), 0))
+    return RunRecords(**{name: arrays.get(name, nothing) for name in RunRecords._fields})
+
+
+def _scaled(values: np.ndarray, runs: RunRecords) -> np.ndarray:
+    """Standardised rows, float32, 0 where padded."""
+    scale = np.where(runs.stds > 0, runs.stds, 1.0)[:, None]
+    standardised = ((values - runs.means[:, None]) / scale).astype(np.float32)
+    return np.asarray(np.nan_to_num(standardised, copy=False))
+
+
+def _batches(
+    rng: np.random.Generator, sizes: np.ndarray, batch_size: int, drop_last: bool
+) -> Iterator[np.ndarray]:
+    """Examples of similar sizes together, otherwise drawn at random; batches in random order.
+
+    `sizes` holds variables, observed rows and tried rows ``[n_examples, 3]``.
+    """
+    order = rng.permutation(len(sizes))
+    batches: list[np.ndarray] = []
+    for n_vars in np.unique(sizes[:, 0]):
+        batches += _divided(order[sizes[order, 0] == n_vars], sizes, batch_size)
+    for number in rng.permutation(len(batches)):
+        if len(batches[number]) == batch_size or not drop_last:
+            yield batches[number]
+
+
+def _divided(chosen: np.ndarray, sizes: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Halve examples along the axis that wastes more, until each part is a batch."""
+    if len(chosen) <= batch_size:
+        return [chosen]
+    rows = sizes[chosen, 1:]
+    axis = int(np.argmax(rows.max(axis=0) - rows.mean(axis=0)))
+    order = chosen[np.argsort(rows[:, axis], kind="stable")]
+    n_batches = -(-len(chosen) // batch_size)
+    middle = (n_batches // 2) * batch_size
+    halves = order[:middle], order[middle:]
+    return [batch for half in halves for batch in _divided(half, sizes, batch_size)]
+
+
+def _rounded(n: int) -> int:
+    """The next of eight sizes an octave, so that few shapes are ever compiled."""
+    if n <= _STEPS_PER_OCTAVE:
+        return n
+    step = 2 ** (math.ceil(math.log2(n)) - 1) // _STEPS_PER_OCTAVE or 1
+    return -(-n // step) * step
+
+
+def _fit(rows: np.ndarray, count: int) -> np.ndarray:
+    """Rows ``[n_examples, count, ...]``: cut off, or padded with zeros."""
+    if rows.shape[1] >= count:
+        return rows[:, :count]
+    room = [(0, 0), (0, count - rows.shape[1])] + [(0, 0)] * (rows.ndim - 2)
+    return np.pad(rows, room)
+
+
+def _require_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+
+
+def _words(key: jax.Array) -> list[int]:
+    return [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
+
+
+def _generator(key: jax.Array) -> np.random.Generator:
+    return np.random.default_rng(_words(key))
