@@ -98,7 +98,7 @@ def test_damaged_chunk_is_named_and_made_again(tmp_path):
     store = generate_dataset(TRUTH, tmp_path)
     digest = store.digest()
     name = plan_chunks(TRUTH)[1].name
-    file = next(f for f in (tmp_path / name / "observed").rglob("*") if f.name == "0")
+    file = tmp_path / name / "observed" / "c" / "0" / "0" / "0"
     file.write_bytes(b"nonsense")
     told = []
     generate_dataset(TRUTH, tmp_path, report=told.append)
@@ -124,9 +124,9 @@ def test_every_system_is_in_one_chunk():
         assert len({generator.size_of(number) for number in chunk.numbers}) == 1
 
 
-def start(folder):
+def start(folder, *options):
     return subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, *COMMAND, "--out", str(folder)],
+        [sys.executable, "-c", _SCRIPT, *COMMAND, *options, "--out", str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
@@ -172,32 +172,30 @@ def test_killed_at_random_moments_it_ends_with_the_same_content(tmp_path, monkey
     assert DatasetStore.open(folder).chunks == DatasetStore.open(whole).chunks
 
 
-def test_ray_gives_the_same_content_and_loses_nothing_with_a_worker(tmp_path):
-    ray = pytest.importorskip("ray")
-    del ray
-    digest = generate_dataset(EXPERT, tmp_path / "local").digest()
-    engine = RayEngine(workers=2)
-    killed = []
+def test_ray_gives_the_same_content_and_loses_nothing_with_a_worker(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setitem(generation.SYSTEMS_PER_CHUNK, "truth", 1)
+    assert start(tmp_path / "local").wait() == 0
+    folder = tmp_path / "ray"
+    process = start(folder, "--engine", "ray", "--workers", "2")
+    killed = None
+    while process.poll() is None and killed is None:
+        time.sleep(0.02)
+        if (folder / "header.json").exists() and DatasetStore.open(folder).chunks:
+            killed = _kill_a_busy_worker()
+    assert process.wait() == 0
+    assert killed is not None
+    assert digest_of(folder) == digest_of(tmp_path / "local")
 
-    def kill_a_worker(done):
-        if done.systems and not killed:
-            killed.extend(_kill_one_worker())
 
-    generator = EXPERT
-    store = generate_dataset(generator, tmp_path / "ray", engine=engine, report=kill_a_worker)
-    assert killed
-    assert store.digest() == digest
-
-
-def _kill_one_worker():
-    """SIGKILL a Ray worker process that is a descendant of this one."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    workers = [int(line.split()[0]) for line in listed if "ray::" in line and "IDLE" not in line]
-    for pid in workers[:1]:
+def _kill_a_busy_worker():
+    """SIGKILL a Ray worker that is at work; return its process number, None where none is."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    busy = [int(line.split()[0]) for line in listed.stdout.splitlines() if "ray::_do" in line]
+    for pid in busy[:1]:
         os.kill(pid, signal.SIGKILL)
-    return workers[:1]
+        return pid
+    return None
 
 
 def test_engines_by_name():
