@@ -90,7 +90,7 @@ $(VENV)/.dev: $(LOCK)
 	$(call sync,--all-extras)
 
 $(VENV)/.bench: $(LOCK)
-	$(call sync,--no-dev --group bench)
+	$(call sync,--no-dev --group bench --extra scale --extra ray)
 
 $(VENV)/.docs: $(LOCK)
 	$(call sync,--no-dev --group docs)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from causal_bayes_opt import console
+from causal_bayes_opt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 
 def add_train(commands: Any) -> None:
@@ -24,6 +28,13 @@ def add_train(commands: Any) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="checkpoints, metrics, model"
     )
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="split batches over N devices (default: 1)"
+    )
+    group = parser.add_argument_group("several processes that train together")
+    group.add_argument("--processes", type=int, default=1, metavar="N", help="how many")
+    group.add_argument("--process", type=int, default=0, metavar="I", help="this one, from 0")
+    group.add_argument("--join", metavar="HOST:PORT", help="where process 0 listens")
     parser.set_defaults(run=_train)
 
 
@@ -37,6 +48,7 @@ def _train(options: argparse.Namespace) -> None:
     from causal_bayes_opt.training.loop import Progress, train
 
     run = read_run(options.config)
+    mesh = _mesh(options)
     start = None if run.start is None else load_pretrained(run.start).params
     started = time.monotonic()
     with Bars(
@@ -58,7 +70,21 @@ def _train(options: argparse.Namespace) -> None:
                 loss=f"loss {done.loss:.4f}, {speed:.2f} steps/s",
             )
 
-        params = train(run.model, run.distribution, run.loop, options.out, report, start)
+        params = train(run.model, run.distribution, run.loop, options.out, report, start, mesh=mesh)
+    if options.process > 0:
+        return
     card = model_card(run, time.monotonic() - started)
     path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
     print(f"wrote {path} and {path.with_suffix('.safetensors')}")
+
+
+def _mesh(options: argparse.Namespace) -> Mesh | None:
+    """The devices that the options ask for; None: one."""
+    from causal_bayes_opt.training.parallel import data_mesh, join_processes
+
+    if options.processes > 1:
+        if options.join is None:
+            raise ConfigError("several processes need --join HOST:PORT of process 0")
+        join_processes(options.join, options.processes, options.process)
+        return data_mesh(options.devices)
+    return None if options.devices is None else data_mesh(options.devices)

@@ -1,6 +1,7 @@
 """The training loop: the same weights however often it is stopped."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -98,3 +99,23 @@ def test_run_that_stops_early_is_the_beginning_of_the_whole_run(tmp_path):
     stopped = LoopConfig(**{**vars(CONFIG), "stop_after": 5})
     train(MODEL, DATA, stopped, report=lambda done: part.append(done.loss))
     assert part == whole[:5]
+
+
+def test_training_ends_when_validation_no_longer_improves():
+    losses = iter([3.0, 2.0, 2.5, 2.5, 1.0])
+    weights, seen = [], []
+
+    def validate(params):
+        weights.append(params)
+        return next(losses)
+
+    config = replace(CONFIG, validate_every=1, patience=2)
+    best = train(MODEL, DATA, config, report=seen.append, validate=validate)
+    assert [done.validation for done in seen] == [3.0, 2.0, 2.5, 2.5]
+    assert same(best, weights[1])
+
+
+def test_loss_that_diverges_stops_with_the_step():
+    broken = replace(CONFIG, steps=50, learning_rate=30.0, warmup_steps=1, divergence=0.5)
+    with pytest.raises(ConfigError, match=r"the loss (diverges|is nan).* at step \d+"):
+        train(MODEL, DATA, broken)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from causal_bayes_opt.surrogate.encoding import (
     ENCODING_VERSION,
@@ -78,9 +79,11 @@ class ParentSetPredictor(hk.Module):
         num_heads: int = 4,
         rank: int = 8,
         nonlinear: bool = False,
+        precision: DTypeLike = jnp.float32,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
+        self.precision = precision
         self.config = PredictorConfig(hidden_dim, num_layers, num_heads, rank, nonlinear)
 
     def __call__(
@@ -108,12 +111,12 @@ class ParentSetPredictor(hk.Module):
     def joint(self, rows: Rows) -> JointPosteriors:
         """Return the joint posteriors of all variables of one system."""
         encoding = encode(rows, self.config.nonlinear)
-        tokens = self._trunk(encoding)
+        tokens = self._trunk(encoding).astype(jnp.float32)
         return self._head(tokens, encoding)
 
     def _trunk(self, encoding: Encoding) -> jax.Array:
         width = self.config.hidden_dim
-        tokens = hk.Linear(width, name="embed")(encoding.pairs)
+        tokens = hk.Linear(width, name="embed")(encoding.pairs.astype(self.precision))
         tokens = tokens + hk.Linear(width, name="embed_out")(jax.nn.gelu(tokens))
         for layer in range(self.config.num_layers):
             for axis in (0, 1):
@@ -206,10 +209,15 @@ class AmortizedModel:
     Attributes:
         config: its size.
         encoding_version: the encoding that it was built for.
+        mixed_precision: run the trunk in bfloat16; encoding, head and weights stay float32. How a
+            run computes, not what the model is: it is not saved.
+        remat: compute activations again for the gradient instead of keeping them; likewise.
     """
 
     config: PredictorConfig = PredictorConfig()
     encoding_version: int = ENCODING_VERSION
+    mixed_precision: bool = False
+    remat: bool = False
 
     def init(self, key: jax.Array) -> hk.Params:
         """Draw parameters."""
@@ -234,7 +242,10 @@ class AmortizedModel:
 
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""
-        joint: JointPosteriors = self._transformed().apply(params, rows)
+        apply = self._transformed().apply
+        if self.mixed_precision:
+            params = _with_trunk(params, jnp.bfloat16)
+        joint: JointPosteriors = (jax.checkpoint(apply) if self.remat else apply)(params, rows)
         return joint
 
     def describe(self) -> dict[str, Any]:
@@ -243,9 +254,10 @@ class AmortizedModel:
 
     def _transformed(self) -> hk.Transformed:
         config = self.config
+        precision = jnp.bfloat16 if self.mixed_precision else jnp.float32
 
         def forward(rows: Rows) -> JointPosteriors:
-            return ParentSetPredictor(**asdict(config)).joint(rows)
+            return ParentSetPredictor(**asdict(config), precision=precision).joint(rows)
 
         return hk.without_apply_rng(hk.transform(forward))
 
@@ -289,6 +301,25 @@ def log_prob_of_sets(joint: JointPosteriors, parents: jax.Array) -> jax.Array:
     # Absent variables and the target itself have probability 0, cost nothing and carry no slope.
     others = jnp.where(joint.marginals > 0, others, 0.0)
     return inside + others.sum(axis=-1)
+
+
+def log_prob_of_set(joint: JointPosteriors, target: jax.Array, parents: jax.Array) -> jax.Array:
+    """Log-probability ``[]`` of one set of one target's parents, bool ``[n_vars]``."""
+    n_vars = parents.shape[0]
+    is_target = jnp.arange(n_vars) == target
+    return log_prob_of_sets(joint, parents[None, :] & is_target[:, None])[target]
+
+
+def _with_trunk(params: hk.Params, dtype: Any) -> hk.Params:
+    """Weights with those of the trunk in another precision."""
+    trunk = ("embed", "norm", "attend", "up_", "down_")
+    return {
+        module: {
+            name: value.astype(dtype) if module.split("/")[-1].startswith(trunk) else value
+            for name, value in own.items()
+        }
+        for module, own in params.items()
+    }
 
 
 def _norm(name: str) -> hk.LayerNorm:

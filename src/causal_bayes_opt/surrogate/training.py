@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import optax
 
 from causal_bayes_opt.core.random_systems import SystemDistribution, draw_systems
 from causal_bayes_opt.core.sample import SystemArrays, sample_system
@@ -100,36 +98,6 @@ def negative_log_probability(
     log_probs = jax.vmap(log_prob_of_sets)(joint, batch.parents)
     present = batch.rows.present
     return -(log_probs * present).sum() / present.sum()
-
-
-StepFunction: TypeAlias = Callable[
-    [hk.Params, optax.OptState, jax.Array],
-    tuple[hk.Params, optax.OptState, dict[str, jax.Array]],
-]
-
-
-def simulation_step(
-    model: AmortizedModel,
-    optimizer: optax.GradientTransformation,
-    distribution: TrainingDistribution,
-    batch_size: int,
-) -> StepFunction:
-    """The jitted step: simulate a batch by a key, follow the gradient of its loss.
-
-    The step's metrics hold `loss` (nats a variable) and `grad_norm`.
-    """
-
-    @jax.jit
-    def step(
-        params: hk.Params, opt_state: optax.OptState, key: jax.Array
-    ) -> tuple[hk.Params, optax.OptState, dict[str, jax.Array]]:
-        batch = simulate(key, batch_size, distribution)
-        loss, grads = jax.value_and_grad(partial(negative_log_probability, model))(params, batch)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return optax.apply_updates(params, updates), opt_state, metrics
-
-    return step
 
 
 def _simulate_part(

@@ -17,8 +17,19 @@ from causal_bayes_opt.training.data_generation import TrainingExample
 from causal_bayes_opt.training.records import PADDING, RunRecords, stack_records
 from causal_bayes_opt.training.storage import DatasetStore
 
-_FIELDS = ("target", "true_parents", "observed", "tried", "was_set", "trial", "means", "stds")
-_STEPS_PER_OCTAVE = 8
+_FIELDS = (
+    "target",
+    "true_parents",
+    "observed",
+    "tried",
+    "was_set",
+    "trial",
+    "means",
+    "stds",
+    "marginals",
+)
+_READERS = 2
+_STEPS_PER_OCTAVE = 32
 
 
 class ExampleBatch(NamedTuple):
@@ -91,7 +102,7 @@ class AdvancedDataLoader:
 
     data_path: str | Path
     batch_size: int = 64
-    window_size: int = 16384
+    window_size: int = 8192
     drop_last: bool = False
 
     def __post_init__(self) -> None:
@@ -148,8 +159,7 @@ class AdvancedDataLoader:
 class _Window(NamedTuple):
     """Examples in memory: the runs by number of variables, and where each example lies."""
 
-    runs: dict[int, RunRecords]
-    scaled: dict[int, tuple[np.ndarray, np.ndarray]]  # observed and tried rows, float32
+    runs: dict[int, RunRecords]  # rows standardised, float32, 0 where padded
     sizes: np.ndarray  # int [n_examples, 3]: variables, observed rows, tried rows
     place: np.ndarray  # int [n_examples, 2]: run, state
 
@@ -157,14 +167,14 @@ class _Window(NamedTuple):
         """The batch of some examples of one number of variables."""
         n_vars, n_obs, n_int = self.sizes[chosen].max(axis=0).tolist()
         n_obs, n_int = _rounded(n_obs), _rounded(n_int)
-        runs, (observed, tried) = self.runs[n_vars], self.scaled[n_vars]
+        runs = self.runs[n_vars]
         run, state = self.place[chosen].T
         obs_rows = np.arange(n_obs) < self.sizes[chosen, 1:2]
         int_rows = np.arange(n_int) < self.sizes[chosen, 2:]
         was_set = _fit(runs.was_set[run], n_int) & int_rows[..., None]
-        values = np.where(int_rows[..., None], _fit(tried[run], n_int), np.float32(0))
+        values = np.where(int_rows[..., None], _fit(runs.tried[run], n_int), np.float32(0))
         return ExampleBatch(
-            observational_data=_fit(observed[run], n_obs),
+            observational_data=_fit(runs.observed[run], n_obs),
             interventional_data=np.stack([values, was_set.astype(np.float32)], axis=-1),
             parent_posterior=runs.marginals[run, state].astype(np.float32),
             target_index=runs.target[run].astype(np.int32),
@@ -223,37 +233,36 @@ def stack_examples(examples: Sequence[TrainingExample]) -> ExampleBatch:
 
 
 def _read_window(store: DatasetStore, names: Sequence[str]) -> _Window:
+    with ThreadPoolExecutor(_READERS) as pool:
+        chunks = list(pool.map(lambda name: _read_chunk(store, name), names))
     parts: dict[int, list[RunRecords]] = {}
-    for name in names:
-        arrays = store.read(name, (*_FIELDS, "marginals"))
-        parts.setdefault(arrays["means"].shape[1], []).append(_partial_records(arrays))
+    for chunk in chunks:
+        parts.setdefault(chunk.means.shape[1], []).append(chunk)
     runs = {n_vars: stack_records(own) for n_vars, own in sorted(parts.items())}
-    sizes, place, scaled = [], [], {}
+    sizes, place = [], []
     for n_vars, own in runs.items():
-        n_states = own.marginals.shape[1]
-        scaled[n_vars] = (_scaled(own.observed, own), _scaled(own.tried, own))
-        states = np.arange(n_states)
         n_obs = (~np.isnan(own.observed[..., 0])).sum(axis=1)
-        seen = (own.trial > PADDING)[:, None] & (own.trial[:, None] <= states[:, None])
-        there = ~np.isnan(own.marginals[..., 0])
-        run, state = np.nonzero(there)
-        n_int = seen.sum(axis=2)[run, state]
-        sizes.append(np.stack([np.full(len(run), n_vars), n_obs[run], n_int], axis=1))
+        run, state = np.nonzero(~np.isnan(own.marginals[..., 0]))
+        seen = (own.trial[run] > PADDING) & (own.trial[run] <= state[:, None])
+        sizes.append(np.stack([np.full(len(run), n_vars), n_obs[run], seen.sum(axis=1)], axis=1))
         place.append(np.stack([run, state], axis=1))
-    return _Window(runs, scaled, np.concatenate(sizes), np.concatenate(place))
+        for rows in (own.observed, own.tried):
+            rows[np.isnan(rows)] = 0.0
+    return _Window(runs, np.concatenate(sizes), np.concatenate(place))
 
 
-def _partial_records(arrays: dict[str, np.ndarray]) -> RunRecords:
-    """Records without what no batch holds."""
-    nothing = np.zeros((len(arrays["target"]), 0))
+def _read_chunk(store: DatasetStore, name: str) -> RunRecords:
+    """Records with standardised rows in float32, without what no batch holds."""
+    arrays = store.read(name, _FIELDS)
+    kind = arrays["observed"].dtype
+    means = arrays["means"][:, None].astype(kind)
+    stds = arrays["stds"][:, None].astype(kind)
+    for rows in ("observed", "tried"):
+        scaled = arrays[rows] - means
+        scaled /= np.where(stds > 0, stds, 1.0)
+        arrays[rows] = scaled.astype(np.float32, copy=False)
+    nothing = np.zeros((len(means), 0))
     return RunRecords(**{name: arrays.get(name, nothing) for name in RunRecords._fields})
-
-
-def _scaled(values: np.ndarray, runs: RunRecords) -> np.ndarray:
-    """Standardised rows, float32, 0 where padded."""
-    scale = np.where(runs.stds > 0, runs.stds, 1.0)[:, None]
-    standardised = ((values - runs.means[:, None]) / scale).astype(np.float32)
-    return np.asarray(np.nan_to_num(standardised, copy=False))
 
 
 def _batches(
@@ -273,20 +282,24 @@ def _batches(
 
 
 def _divided(chosen: np.ndarray, sizes: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Halve examples along the axis that wastes more, until each part is a batch."""
+    """Halve examples, by observed or by tried rows as wastes less, until each part is a batch."""
     if len(chosen) <= batch_size:
         return [chosen]
     rows = sizes[chosen, 1:]
-    axis = int(np.argmax(rows.max(axis=0) - rows.mean(axis=0)))
-    order = chosen[np.argsort(rows[:, axis], kind="stable")]
-    n_batches = -(-len(chosen) // batch_size)
-    middle = (n_batches // 2) * batch_size
+    middle = -(-len(chosen) // batch_size) // 2 * batch_size
+    orders = [np.argsort(column, kind="stable") for column in rows.T]
+    costs = [
+        middle * rows[order[:middle]].max(axis=0).sum()
+        + (len(chosen) - middle) * rows[order[middle:]].max(axis=0).sum()
+        for order in orders
+    ]
+    order = chosen[orders[int(np.argmin(costs))]]
     halves = order[:middle], order[middle:]
     return [batch for half in halves for batch in _divided(half, sizes, batch_size)]
 
 
 def _rounded(n: int) -> int:
-    """The next of eight sizes an octave, so that few shapes are ever compiled."""
+    """The next of 32 sizes an octave, so that few shapes are ever compiled."""
     if n <= _STEPS_PER_OCTAVE:
         return n
     step = 2 ** (math.ceil(math.log2(n)) - 1) // _STEPS_PER_OCTAVE or 1

@@ -6,23 +6,34 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from safetensors.numpy import load_file, save_file
 
 from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.predictor import AmortizedModel
-from causal_bayes_opt.surrogate.training import TrainingDistribution, simulation_step
+from causal_bayes_opt.surrogate.training import TrainingDistribution
+from causal_bayes_opt.training.parallel import everywhere, using
+from causal_bayes_opt.training.sources import Place, Simulated, Source
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
+StepFunction: TypeAlias = Callable[
+    [hk.Params, optax.OptState, Any, jax.Array],
+    tuple[hk.Params, optax.OptState, dict[str, jax.Array]],
+]
+LossFunction: TypeAlias = Callable[
+    [hk.Params, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]
+]
 
 
 @dataclass(frozen=True)
@@ -32,13 +43,17 @@ class LoopConfig:
     Attributes:
         steps: number of steps of the schedule.
         stop_after: end after this many of them, for a run that another run goes on from.
-        batch_size: simulated systems a step.
+        batch_size: simulated systems a step; sources of demonstrations have their own.
         learning_rate: peak rate of AdamW; warm-up, then a cosine to zero.
         warmup_steps: steps of the linear warm-up.
         weight_decay: of AdamW.
         clip_norm: gradients are scaled down to this norm.
+        accumulation: batches whose gradients are averaged before the weights change.
         ema_decay: of the running mean of the weights, which is the result.
         checkpoint_every: steps between checkpoints.
+        validate_every: steps between validations, where the caller gives one; 0: none.
+        patience: validations without a better one after which training ends; None: never.
+        divergence: training ends when the smoothed loss is so many nats above its best.
         seed: of the weights and of every batch.
     """
 
@@ -49,15 +64,23 @@ class LoopConfig:
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
+    accumulation: int = 1
     ema_decay: float = 0.995
     checkpoint_every: int = 500
+    validate_every: int = 0
+    patience: int | None = None
+    divergence: float = 20.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.checkpoint_every) < 1:
-            raise ConfigError("steps, batch_size and checkpoint_every must be at least 1")
+        if min(self.steps, self.batch_size, self.checkpoint_every, self.accumulation) < 1:
+            raise ConfigError(
+                "steps, batch_size, checkpoint_every and accumulation must be at least 1"
+            )
         if not self.learning_rate > 0 or not 0 <= self.ema_decay < 1:
             raise ConfigError("learning_rate must be positive and ema_decay in 0 to 1")
+        if self.validate_every < 0 or (self.patience is not None and self.patience < 1):
+            raise ConfigError("validate_every cannot be negative, and patience must be at least 1")
 
 
 class LoopState(NamedTuple):
@@ -67,6 +90,10 @@ class LoopState(NamedTuple):
     params: hk.Params
     opt_state: optax.OptState
     average: hk.Params  # running mean of the weights
+    best: hk.Params  # the mean at the best validation
+    best_loss: jax.Array  # [], of that validation; infinite before the first
+    misses: jax.Array  # int [], validations since then
+    place: jax.Array  # int [3], where the source goes on
 
 
 class Progress(NamedTuple):
@@ -76,73 +103,124 @@ class Progress(NamedTuple):
     steps: int
     loss: float
     steps_per_second: float
+    validation: float | None = None  # after a step with a validation
 
 
 def train(
     model: AmortizedModel,
-    distribution: TrainingDistribution,
+    source: TrainingDistribution | Source,
     config: LoopConfig,
     folder: Path | None = None,
     report: Callable[[Progress], None] | None = None,
     start: hk.Params | None = None,
+    validate: Callable[[hk.Params], float] | None = None,
+    mesh: Mesh | None = None,
 ) -> hk.Params:
-    """Train on systems simulated at every step; return the averaged weights.
+    """Train; return the averaged weights, those of the best validation where there were any.
 
     Args:
         model: the network.
-        distribution: of systems and designs.
+        source: where batches come from; a distribution simulates them afresh at every step.
         config: see the class.
         folder: where checkpoints and metrics go; a run that was stopped goes on from the last
             checkpoint to the same weights. None keeps nothing.
         report: called after every step.
         start: weights to begin with; None draws them by the seed.
+        validate: gives a loss to averaged weights, every ``config.validate_every`` steps.
+        mesh: devices along which batches are split; None: one device.
 
     Raises:
         ModelError: the folder holds a run with another configuration.
-        ConfigError: the loss is not finite; the message names the step and its seed.
+        ConfigError: the loss is not finite or diverges; the message names the step and its seed.
     """
+    if isinstance(source, TrainingDistribution):
+        source = Simulated(source, config.batch_size)
     optimizer = make_optimizer(config)
     state = _initial(model, optimizer, config, start)
-    described = describe_run(model, distribution, config, start)
+    described = describe_run(model, source, config, start)
+    writes = folder is not None and jax.process_index() == 0
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         state = _resume(folder, state, described)
-    advance = _advance(model, optimizer, distribution, config)
+    state = everywhere(state, mesh)
+    advance = _advance(make_step(partial(source.loss, model), optimizer, mesh), config)
     base = jax.random.key(config.seed + 1)
+    watch = _Watch(config, folder)
     started, first = time.monotonic(), int(state.step)
-    for done in _remaining(state, config):
-        state, metrics = advance(state, jax.random.fold_in(base, done))
+    batches = source.batches(Place(*np.asarray(state.place).tolist()))
+    for done in range(first, _last_step(config)):
+        if _is_over(state, config):
+            break
+        place, batch = next(batches)
+        state, metrics = advance(state, batch, jax.random.fold_in(base, done))
+        state = state._replace(place=everywhere(jnp.asarray(place, jnp.int32), mesh))
         loss = float(metrics["loss"])
-        if not np.isfinite(loss):
-            raise ConfigError(
-                f"the loss is {loss} at step {done} (batch seed {config.seed + 1}/{done}); the "
-                "last checkpoint is kept; lower the learning rate and start again"
-            )
+        watch.check(done, loss)
+        found = None
+        if (
+            validate is not None
+            and config.validate_every
+            and not (done + 1) % config.validate_every
+        ):
+            found = validate(state.average)
+            state = everywhere(_judged(state, found), mesh)
         seconds = time.monotonic() - started
-        if folder is not None:
-            _log(folder, done, metrics, seconds)
-            if (done + 1) % config.checkpoint_every == 0 or done + 1 == _last_step(config):
+        if folder is not None and writes:
+            _log(folder, done, metrics, seconds, found)
+            at_end = done + 1 == _last_step(config) or _is_over(state, config)
+            if (done + 1) % config.checkpoint_every == 0 or at_end:
                 save_checkpoint(folder, state, described)
         if report is not None:
-            report(Progress(done + 1, _last_step(config), loss, (done + 1 - first) / seconds))
-    return state.average
+            speed = (done + 1 - first) / seconds
+            report(Progress(done + 1, _last_step(config), loss, speed, found))
+    return state.best if np.isfinite(state.best_loss) else state.average
+
+
+def make_step(
+    loss_function: LossFunction,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | None = None,
+) -> StepFunction:
+    """The jitted step: follow the gradient of a loss on a batch.
+
+    The step's metrics hold `loss`, its parts, and `grad_norm`.
+    """
+
+    @jax.jit
+    def step(
+        params: hk.Params, opt_state: optax.OptState, batch: Any, key: jax.Array
+    ) -> tuple[hk.Params, optax.OptState, dict[str, jax.Array]]:
+        def loss_of(weights: hk.Params) -> tuple[jax.Array, dict[str, jax.Array]]:
+            with using(mesh):
+                return loss_function(weights, batch, key)
+
+        (loss, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        metrics = {"loss": loss, **parts, "grad_norm": optax.tree.norm(grads)}
+        return optax.apply_updates(params, updates), opt_state, metrics
+
+    return step
 
 
 def make_optimizer(config: LoopConfig) -> optax.GradientTransformation:
-    """AdamW with clipping, warm-up and a cosine to zero."""
-    warmup = min(config.warmup_steps, max(config.steps // 5, 1))
+    """AdamW with clipping, warm-up and a cosine to zero; gradients averaged over batches."""
+    steps = max(config.steps // config.accumulation, 1)
+    warmup = min(config.warmup_steps, max(steps // 5, 1))
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup, max(config.steps, warmup + 1), 0.0
+        0.0, config.learning_rate, warmup, max(steps, warmup + 1), 0.0
     )
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule, weight_decay=config.weight_decay),
     )
+    if config.accumulation == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, config.accumulation).gradient_transformation()
 
 
 def describe_run(
     model: AmortizedModel,
-    distribution: TrainingDistribution,
+    source: Source,
     config: LoopConfig,
     start: hk.Params | None = None,
 ) -> dict[str, Any]:
@@ -152,7 +230,7 @@ def describe_run(
             {
                 "format": CHECKPOINT_FORMAT,
                 "model": model.describe(),
-                "distribution": asdict(distribution),
+                "source": source.describe(),
                 "loop": asdict(config),
                 "start": None if start is None else _fingerprint(start),
             }
@@ -171,8 +249,37 @@ def save_checkpoint(folder: Path, state: LoopState, described: dict[str, Any]) -
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}
     temporary = folder / "checkpoint.partial"
     save_file(arrays, temporary, metadata={"digest": digest(described)})
-    os.replace(temporary, folder / "checkpoint.safetensors")
     (folder / "run.json").write_text(json.dumps(described, indent=1, sort_keys=True))
+    os.replace(temporary, folder / "checkpoint.safetensors")
+
+
+class _Watch:
+    """Ends a run whose loss is lost."""
+
+    def __init__(self, config: LoopConfig, folder: Path | None) -> None:
+        self._config, self._folder = config, folder
+        self._smooth: float | None = None
+        self._best = np.inf
+
+    def check(self, step: int, loss: float) -> None:
+        """Take note of a loss; raise `ConfigError` where it is not finite or far above its best."""
+        if not np.isfinite(loss):
+            raise ConfigError(f"the loss is {loss} {self._where(step)}")
+        self._smooth = loss if self._smooth is None else 0.95 * self._smooth + 0.05 * loss
+        self._best = min(self._best, self._smooth)
+        if self._smooth > self._best + self._config.divergence:
+            raise ConfigError(
+                f"the loss diverges: {self._smooth:.3g} after {self._best:.3g} {self._where(step)}"
+            )
+
+    def _where(self, step: int) -> str:
+        kept = "nothing is kept"
+        if self._folder is not None and (self._folder / "checkpoint.safetensors").exists():
+            kept = f"the last good checkpoint is {str(self._folder / 'checkpoint.safetensors')!r}"
+        return (
+            f"at step {step} (batch seed {self._config.seed + 1}/{step}); {kept}; lower the "
+            "learning rate and start again in another folder"
+        )
 
 
 def _resume(folder: Path, state: LoopState, described: dict[str, Any]) -> LoopState:
@@ -204,32 +311,49 @@ def _initial(
     start: hk.Params | None = None,
 ) -> LoopState:
     params = model.init(jax.random.key(config.seed)) if start is None else start
-    return LoopState(jnp.zeros((), jnp.int32), params, optimizer.init(params), params)
+    return LoopState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        average=params,
+        best=params,
+        best_loss=jnp.asarray(jnp.inf),
+        misses=jnp.zeros((), jnp.int32),
+        place=jnp.zeros(3, jnp.int32),
+    )
 
 
 def _advance(
-    model: AmortizedModel,
-    optimizer: optax.GradientTransformation,
-    distribution: TrainingDistribution,
-    config: LoopConfig,
-) -> Callable[[LoopState, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
-    step = simulation_step(model, optimizer, distribution, config.batch_size)
-
+    step: StepFunction, config: LoopConfig
+) -> Callable[[LoopState, Any, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
     @jax.jit
-    def advance(state: LoopState, key: jax.Array) -> tuple[LoopState, dict[str, jax.Array]]:
-        params, opt_state, metrics = step(state.params, state.opt_state, key)
+    def advance(
+        state: LoopState, batch: Any, key: jax.Array
+    ) -> tuple[LoopState, dict[str, jax.Array]]:
+        params, opt_state, metrics = step(state.params, state.opt_state, batch, key)
         # Early on the mean follows the weights; later it forgets at the configured rate.
         rate = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
         average = jax.tree.map(
             lambda old, new: rate * old + (1 - rate) * new, state.average, params
         )
-        return LoopState(state.step + 1, params, opt_state, average), metrics
+        changed = state._replace(
+            step=state.step + 1, params=params, opt_state=opt_state, average=average
+        )
+        return changed, metrics
 
     return advance
 
 
-def _remaining(state: LoopState, config: LoopConfig) -> Iterator[int]:
-    return iter(range(int(state.step), _last_step(config)))
+def _judged(state: LoopState, loss: float) -> LoopState:
+    if loss < float(state.best_loss):
+        return state._replace(
+            best=state.average, best_loss=jnp.asarray(loss, jnp.float32), misses=state.misses * 0
+        )
+    return state._replace(misses=state.misses + 1)
+
+
+def _is_over(state: LoopState, config: LoopConfig) -> bool:
+    return config.patience is not None and int(state.misses) >= config.patience
 
 
 def _last_step(config: LoopConfig) -> int:
@@ -244,8 +368,16 @@ def _fingerprint(params: hk.Params) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _log(folder: Path, step: int, metrics: dict[str, jax.Array], seconds: float) -> None:
+def _log(
+    folder: Path,
+    step: int,
+    metrics: dict[str, jax.Array],
+    seconds: float,
+    validation: float | None,
+) -> None:
     record = {"step": step, "seconds": round(seconds, 3)}
     record |= {name: float(value) for name, value in metrics.items()}
+    if validation is not None:
+        record["validation"] = validation
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")
