@@ -56,7 +56,8 @@ def infer_parents(
         target: name of the variable whose direct causes are asked for.
         interventions: with an array: bool ``[n, n_vars]``, True where the value was set.
         names: with an array: the variables' names ``[n_vars]``; X1, X2, … by default.
-        method: ``"auto"``, ``"exact"`` or ``"network"``.
+        method: ``"auto"``, ``"exact"``, ``"network"``, or the name of a shipped network; see
+            `surrogate.router`.
         ignore: columns to leave out.
         prior: what is known about the edges beforehand.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 
 COMMANDS = ("parents", "suggest", "demo", "generate", "dataset", "train")
-METHODS = ("auto", "exact", "network")
+METHODS = ("auto", "exact", "network", "linear-gaussian-v1", "mixed-v1")
 SEEDS = 2**32
 
 _DESCRIPTION = """\
@@ -159,7 +159,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--method",
         default="auto",
         metavar="|".join(METHODS),
-        help="how the causes are inferred (default: auto, by the number of variables)",
+        help="how the causes are inferred (default: auto, by what the data look like)",
     )
     parser.add_argument(
         "--ignore",

@@ -25,6 +25,7 @@ from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, JointPosteriors, PredictorConfig
 from causal_bayes_opt.surrogate.protocol import EdgePrior, default_edge_probability
+from causal_bayes_opt.surrogate.support import support_of
 
 FORMAT = "causal_bayes_opt.predictor/1"
 DEFAULT_MODEL = "linear-gaussian-v1"
@@ -157,10 +158,12 @@ def network_posteriors(
         )
     rows = pad_rows(buffer)
     joint = jax.tree.map(np.asarray, _jitted_joint(trained.model)(trained.params, rows))
+    support = support_of(trained.card.get("trained_on", {}), buffer, trained.name)
     metadata = {
         "method": "network",
         "model": trained.name,
-        "warnings": _support_warnings(trained, buffer),
+        "support": support.score,
+        "warnings": support.outside,
     }
     return {
         target: _to_posterior(joint, names, target, prior or EdgePrior(), metadata)
@@ -272,21 +275,6 @@ def _with_outsiders(
         },
         mass_left_out=max(1.0 - sum(probs.values()), 0.0),
     )
-
-
-def _support_warnings(trained: TrainedModel, buffer: ExperienceBuffer) -> tuple[str, ...]:
-    """Say where the data lie outside what the model was trained on."""
-    trained_on = trained.card.get("trained_on", {})
-    found = {"n_vars": len(buffer.get_variable_names()), "n_obs": buffer.n_observations}
-    what = {"n_vars": "variables", "n_obs": "observational rows"}
-    warnings = []
-    for name, value in found.items():
-        low, high = trained_on.get(name, (value, value))
-        if not low <= value <= high:
-            warnings.append(
-                f"{value} {what[name]}: the network {trained.name} was trained on {low} to {high}"
-            )
-    return tuple(warnings)
 
 
 def _find(name_or_path: str | Path) -> Path:

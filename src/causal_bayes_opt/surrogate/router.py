@@ -1,8 +1,10 @@
-"""Choosing a surrogate: by name, or by what the data allow."""
+"""Choosing a surrogate: by name, or by what the data allow and the measured accuracy says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,17 +20,31 @@ from causal_bayes_opt.surrogate.protocol import (
     Surrogate,
     WholeGraphs,
 )
+from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of, support_of
+
+_FEWEST_ROWS = 8  # below, no check of the data says anything
+_NO_WORSE = 0.02  # nats
 
 
 @dataclass(frozen=True)
 class Router:
-    """Exact inference where it needs no limit on parents, the network beyond.
+    """Exact inference or one of two networks, by the data.
 
-    The metadata of an answer say which was chosen, and why.
+    Data that pass a check for linear Gaussian systems go to the network for these where its
+    measured accuracy is no worse than that of exact inference and the data lie inside what it was
+    trained on; otherwise to exact inference, as far as that needs no limit on parents. Other data
+    go to the network that knows nonlinear mechanisms, with a warning where they lie outside of
+    what it was trained on. The metadata of an answer say which was chosen, and why.
+
+    Attributes:
+        exact: exact inference; None leaves the choice among the networks.
+        linear: the network for linear Gaussian systems.
+        mixed: the network for others.
     """
 
-    exact: AllPosteriors
-    network: AllPosteriors
+    exact: AllPosteriors | None
+    linear: NetworkSurrogate
+    mixed: NetworkSurrogate
 
     def __call__(
         self,
@@ -39,7 +55,7 @@ class Router:
         key: jax.Array | None = None,
     ) -> ParentSetPosterior:
         """The posterior over the target's parent sets by the chosen surrogate."""
-        chosen, reason = self._choose(buffer)
+        chosen, reason = self.choose(buffer)
         return _because(chosen(buffer, target, prior=prior, key=key), reason)
 
     def posteriors(
@@ -50,7 +66,7 @@ class Router:
         key: jax.Array | None = None,
     ) -> dict[str, ParentSetPosterior]:
         """The posteriors of all variables by the chosen surrogate."""
-        chosen, reason = self._choose(buffer)
+        chosen, reason = self.choose(buffer)
         found = chosen.posteriors(buffer, prior=prior, key=key)
         return {name: _because(posterior, reason) for name, posterior in found.items()}
 
@@ -63,29 +79,72 @@ class Router:
         prior: EdgePrior | None = None,
     ) -> np.ndarray | None:
         """Whole graphs where the chosen surrogate can draw them, else None."""
-        chosen, _ = self._choose(buffer)
+        chosen, _ = self.choose(buffer)
         if isinstance(chosen, WholeGraphs):
             return chosen.graphs(key, buffer, n, prior=prior)
         return None
 
-    def _choose(self, buffer: ExperienceBuffer) -> tuple[AllPosteriors, str]:
-        n_vars = len(buffer.get_variable_names())
-        if n_vars <= MAX_UNCAPPED:
-            return self.exact, f"{n_vars} variables: exact inference looks at all parent sets"
-        reason = f"{n_vars} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
-        return self.network, reason
+    def choose(self, buffer: ExperienceBuffer) -> tuple[AllPosteriors, str]:
+        """The surrogate for a buffer, and the reason in one sentence."""
+        d = len(buffer.get_variable_names())
+        linear = buffer.n_observations < _FEWEST_ROWS or looks_linear_gaussian(summary_of(buffer))
+        if not linear:
+            return self.mixed, "the data are not linear Gaussian: the network knows other systems"
+        if self.exact is None:
+            return self.linear, "the data pass the check for linear Gaussian systems"
+        if d > MAX_UNCAPPED:
+            reason = f"{d} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
+            return self.linear, reason
+        card = self.linear.trained.card
+        inside = not support_of(card.get("trained_on", {}), buffer, "").outside
+        gap = measured_gap(card.get("accuracy", ()), buffer)
+        if inside and gap <= _NO_WORSE:
+            return self.linear, (
+                "linear Gaussian data inside what the network was trained on, where it was "
+                f"measured at {gap:+.2f} nats beside exact inference"
+            )
+        return self.exact, (
+            f"{d} variables that pass the check for linear Gaussian systems: exact inference "
+            "looks at all parent sets"
+        )
 
 
-network_posterior = NetworkSurrogate()
-"""The shipped network."""
+def measured_gap(accuracy: Sequence[Mapping[str, Any]], buffer: ExperienceBuffer) -> float:
+    """Nats by which a network was measured above exact inference on the most similar data.
 
-auto_posterior = Router(exact_posterior, network_posterior)
-"""The default: exact inference or the shipped network."""
+    Args:
+        accuracy: lines of a card's table, with ``source``, ``d``, ``n``, ``m`` and ``gap``. The
+            nearest of each source counts.
+        buffer: the data.
+
+    Returns:
+        The mean over sources; infinite without a table.
+    """
+    names = buffer.get_variable_names()
+    tried = buffer.n_interventions / max(len(names) - 1, 1)
+    own = np.log([len(names), max(buffer.n_observations, 1), 1.0 + tried])
+    nearest: dict[str, tuple[float, float]] = {}
+    for line in accuracy:
+        place = np.log([line["d"], line["n"], 1.0 + line["m"]])
+        found = float(np.abs(place - own).sum()), float(line["gap"])
+        nearest[line["source"]] = min(nearest.get(line["source"], (np.inf, np.inf)), found)
+    return float(np.mean([gap for _, gap in nearest.values()])) if nearest else np.inf
+
+
+LINEAR, MIXED = "linear-gaussian-v1", "mixed-v1"
+
+network_posterior = Router(None, NetworkSurrogate(LINEAR), NetworkSurrogate(MIXED))
+"""The shipped networks: for linear Gaussian data the one, for others the other."""
+
+auto_posterior = Router(exact_posterior, NetworkSurrogate(LINEAR), NetworkSurrogate(MIXED))
+"""The default: exact inference or one of the shipped networks."""
 
 SURROGATES: dict[str, Surrogate] = {
     "auto": auto_posterior,
     "exact": exact_posterior,
     "network": network_posterior,
+    LINEAR: NetworkSurrogate(LINEAR),
+    MIXED: NetworkSurrogate(MIXED),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, nearest
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
+from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.loop import LoopConfig
 
@@ -67,8 +68,10 @@ def read_run(path: str | Path) -> TrainingRun:
 
 
 def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
-    """What a model says of itself: its training distribution, and the ranges it covers."""
-    sizes = [part.n_vars for part in run.distribution.systems]
+    """What a model says of itself: its training distribution, and the ranges it covers.
+
+    The ranges are those of `surrogate.support`, measured on systems simulated for that.
+    """
     described: dict[str, Any] = json.loads(
         json.dumps(
             {
@@ -79,10 +82,7 @@ def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
         )
     )
     return {
-        "trained_on": {
-            "n_vars": [min(low for low, _ in sizes), max(high for _, high in sizes)],
-            "n_obs": list(run.distribution.design.n_obs),
-        },
+        "trained_on": measure_support(run.distribution),
         "training_seconds": round(seconds, 1),
         **described,
     }

@@ -1,0 +1,169 @@
+"""Whether data lie inside what a model was trained on, and whether they look linear Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy import stats
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
+
+# What each number is called in a warning.
+SUMMARIES = {
+    "n_vars": "variables",
+    "n_obs": "observational rows",
+    "largest": "largest value, in standard deviations",
+    "skewness": "largest skewness",
+    "tails": "largest excess kurtosis",
+    "correlation": "largest correlation",
+    "unexplained": "smallest share of a variable that the others do not explain",
+    "curvature": "evidence against linear mechanisms, -log10 p",
+    "residual_tails": "evidence against Gaussian noise, -log10 p",
+}
+_LINEAR_GAUSSIAN = ("curvature", "residual_tails")
+_REFUSED_AT = 3.0  # -log10 p: one in 1,000 linear Gaussian systems is taken for another by each
+_FEWEST_ROWS = 20  # below, kurtosis says nothing
+_INNER = (0.005, 0.995)
+_SYSTEMS = 1000
+_FLOOR = 1e-12
+
+
+class Support(NamedTuple):
+    """How far data lie inside a model's training distribution."""
+
+    score: float  # 1 inside, falling to 0 with the distance
+    outside: tuple[str, ...]  # one sentence for each number that lies outside
+
+
+def summarise(values: np.ndarray) -> dict[str, float]:
+    """Numbers that describe observational rows ``[n_obs, n_vars]``, whatever their units."""
+    n, d = values.shape
+    deviation = values.std(axis=0)
+    z = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    correlation = z.T @ z / n
+    ridge = correlation + np.eye(d) / (n + 1.0)
+    precision = np.linalg.inv(ridge)
+    unexplained = 1.0 / np.diag(precision)
+    residual = z @ precision / np.diag(precision)
+    return {
+        "n_vars": float(d),
+        "n_obs": float(n),
+        "largest": float(np.abs(z).max()),
+        "skewness": float(np.abs((z**3).mean(axis=0)).max()),
+        "tails": float(_excess(z).max()),
+        "correlation": float(np.abs(correlation - np.eye(d)).max()),
+        "unexplained": float(unexplained.min()),
+        "curvature": _curvature(z, residual),
+        "residual_tails": _not_gaussian(residual),
+    }
+
+
+def measure_support(
+    distribution: TrainingDistribution, seed: int = 0, systems: int = _SYSTEMS
+) -> dict[str, list[float]]:
+    """Lowest and highest of each number over simulated systems, but for 5 in 1,000 at each end."""
+    found = []
+    chunk = 250
+    for number in range(0, systems, chunk):
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        rows = jax.tree.map(np.asarray, simulate(key, chunk, distribution).rows)
+        for i in range(chunk):
+            observed = rows.obs_data[i][rows.obs_rows[i]][:, rows.present[i]]
+            found.append(summarise(observed.astype(np.float64)))
+    ranges = {
+        name: np.quantile([summary[name] for summary in found], _INNER).tolist()
+        for name in SUMMARIES
+    }
+    sizes = [part.n_vars for part in distribution.systems]
+    ranges["n_vars"] = [min(low for low, _ in sizes), max(high for _, high in sizes)]
+    ranges["n_obs"] = list(distribution.design.n_obs)
+    return ranges
+
+
+def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: str) -> Support:
+    """Compare a buffer's observational rows with the ranges in a model's card.
+
+    Args:
+        trained_on: lowest and highest of the numbers of `SUMMARIES`; those that are missing are
+            not looked at.
+        buffer: the data.
+        model: what the model is called in a sentence.
+    """
+    summary = summary_of(buffer)
+    distance, outside = 0.0, []
+    for name, what in SUMMARIES.items():
+        if name not in trained_on:
+            continue
+        low, high = trained_on[name]
+        beyond = _beyond(summary[name], low, high)
+        if beyond > 0:
+            distance = max(distance, beyond)
+            outside.append(
+                f"{what} {summary[name]:.3g}: the network {model} was trained on {low:.3g} to "
+                f"{high:.3g}"
+            )
+    return Support(float(np.exp(-distance)), tuple(outside))
+
+
+def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
+    """The numbers of a buffer's observational rows."""
+    values, mask = buffer.rows()
+    return summarise(np.asarray(values, dtype=np.float64)[~mask.any(axis=1)])
+
+
+def looks_linear_gaussian(summary: Mapping[str, float]) -> bool:
+    """True where nothing in a summary speaks against a linear Gaussian system."""
+    return all(summary[name] < _REFUSED_AT for name in _LINEAR_GAUSSIAN)
+
+
+def _beyond(value: float, low: float, high: float) -> float:
+    """How far outside, as a share of the range; sizes of 0 to infinity by their logarithm."""
+    if low <= value <= high:
+        return 0.0
+    if low > 0 and value > 0:
+        value, low, high = np.log(value), np.log(low), np.log(high)
+    width = max(high - low, _FLOOR)
+    return float((low - value if value < low else value - high) / width)
+
+
+def _excess(values: np.ndarray) -> np.ndarray:
+    deviation = np.maximum(values.std(axis=0), _FLOOR)
+    kurtosis = (((values - values.mean(axis=0)) / deviation) ** 4).mean(axis=0)
+    return np.asarray(kurtosis - 3.0)
+
+
+def _curvature(z: np.ndarray, residual: np.ndarray) -> float:
+    """F tests of the squares of all others in what a linear regression leaves over, Bonferroni."""
+    n, d = z.shape
+    spare = n - 2 * d + 1
+    if spare < 2 or d < 2:
+        return 0.0
+    squares = z**2 - 1.0
+    least = 1.0
+    for node in range(d):
+        design = np.column_stack([np.ones(n), np.delete(z, node, axis=1)])
+        q, _ = np.linalg.qr(design)
+        added = np.delete(squares, node, axis=1)
+        fresh, _ = np.linalg.qr(added - q @ (q.T @ added))
+        y = residual[:, node] - q @ (q.T @ residual[:, node])
+        explained = float(((fresh.T @ y) ** 2).sum())
+        left = max(float(y @ y) - explained, _FLOOR)
+        statistic = (explained / (d - 1)) / (left / spare)
+        least = min(least, float(stats.f.sf(statistic, d - 1, spare)))
+    return _evidence(least, d)
+
+
+def _not_gaussian(residual: np.ndarray) -> float:
+    """Kurtosis tests (Anscombe and Glynn 1983) of residuals, Bonferroni."""
+    n, d = residual.shape
+    if n < _FEWEST_ROWS:
+        return 0.0
+    return _evidence(float(stats.kurtosistest(residual).pvalue.min()), d)
+
+
+def _evidence(least: float, tests: int) -> float:
+    return float(abs(np.log10(max(min(least * tests, 1.0), 1e-300))))
