@@ -1,4 +1,4 @@
-"""The command `acbo train`."""
+"""The commands `acbo train` and `acbo tune`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,39 @@ def add_train(commands: Any) -> None:
     group.add_argument("--process", type=int, default=0, metavar="I", help="this one, from 0")
     group.add_argument("--join", metavar="HOST:PORT", help="where process 0 listens")
     parser.set_defaults(run=_train)
+
+
+def add_tune(commands: Any) -> None:
+    """Add `tune` to the parser's commands."""
+    parser = console.add_command(
+        commands,
+        "tune",
+        "search for learning rate, width, depth and batch size; the same command goes on",
+        ["acbo tune --config configs/linear-gaussian-v1.json --out runs/tuned --trials 20"],
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="JSON file with the run"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="the study and its best options"
+    )
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="in all (default: 20)")
+    parser.add_argument(
+        "--steps", type=int, default=300, metavar="N", help="of a trial (default: 300)"
+    )
+    parser.set_defaults(run=_tune)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from causal_bayes_opt.training.configuration import read_run
+    from causal_bayes_opt.training.tuning import tune
+
+    def report(number: int, loss: float, chosen: dict[str, Any]) -> None:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in chosen.items())
+        print(f"trial {number}: {loss:.4f} nats; {told}", flush=True)
+
+    best = tune(read_run(options.config), options.out, options.trials, options.steps, report)
+    print(f"best: {best}")
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -11,7 +11,9 @@ from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
+from causal_bayes_opt.training.configuration import TrainingRun
 from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.tuning import tune
 
 MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
 DATA = TrainingDistribution(
@@ -119,3 +121,20 @@ def test_loss_that_diverges_stops_with_the_step():
     broken = replace(CONFIG, steps=50, learning_rate=30.0, warmup_steps=1, divergence=0.5)
     with pytest.raises(ConfigError, match=r"the loss (diverges|is nan).* at step \d+"):
         train(MODEL, DATA, broken)
+
+
+def test_tuning_goes_on_with_its_study(tmp_path):
+    pytest.importorskip("optuna")
+    run = TrainingRun("tiny", MODEL, DATA, CONFIG)
+    seen = []
+
+    def report(number, loss, options):
+        seen.append((number, loss, options))
+
+    tune(run, tmp_path, 1, 2, report)
+    best = tune(run, tmp_path, 2, 2, report)
+    assert [number for number, _, _ in seen] == [0, 1]
+    assert best["loss"] == pytest.approx(min(loss for _, loss, _ in seen))
+    assert json.loads((tmp_path / "best.json").read_text()) == best
+    tune(run, tmp_path, 2, 2, report)
+    assert len(seen) == 2
