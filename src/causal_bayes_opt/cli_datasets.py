@@ -35,7 +35,7 @@ def add_generate(commands: Any) -> None:
     parser.add_argument(
         "--trials", type=int, default=10, metavar="N", help="of each run (default: 10)"
     )
-    parser.add_argument("--teacher", default="parent_scale", metavar="parent_scale|truth")
+    parser.add_argument("--teacher", default="parent_scale", metavar="parent_scale|truth|exact")
     for name, default, what in (
         ("families", ["erdos_renyi"], "graph families, in turn"),
         ("mechanisms", ["linear"], "families of mechanisms, drawn for each variable"),
@@ -44,6 +44,9 @@ def add_generate(commands: Any) -> None:
         parser.add_argument(f"--{name}", nargs="+", default=default, metavar="NAME", help=what)
     parser.add_argument(
         "--mean-parents", type=float, default=1.0, metavar="X", help="of a variable (default: 1)"
+    )
+    parser.add_argument(
+        "--parameters", default="uniform", metavar="uniform|bge", help="where weights come from"
     )
     for name, low, high, what in (
         ("weights", 0.5, 2.0, "sizes of weights"),
@@ -141,6 +144,7 @@ def _generator(options: argparse.Namespace) -> MinimalDatasetGenerator:
         systems=SystemDistribution(
             mechanisms=tuple(options.mechanisms),
             noises=tuple(options.noises),
+            parameters=options.parameters,
             weights=tuple(options.weights),
             noise_scale=tuple(options.noise_scale),
             scaling=options.scaling,

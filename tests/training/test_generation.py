@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, GateError, StoreError, UnknownNameError
 from causal_bayes_opt.surrogate.training import DesignDistribution
 from causal_bayes_opt.training import generation
@@ -242,3 +243,29 @@ def test_large_systems_can_be_drawn():
     records = generator.records(0, [0, 1])
     assert records.observed.shape[2] == 50
     assert np.isfinite(records.means).all()
+
+
+def test_exact_teacher_gives_the_posterior_of_the_rows_as_they_are():
+    generator = replace(
+        TRUTH,
+        teacher="exact",
+        systems=SystemDistribution(parameters="bge"),
+        graph_sizes=(4,),
+        n_systems=300,
+        mean_parents=0.9,
+    )
+    records = generator.records(0, range(300))
+    marginals = records.marginals[:, 0]
+    # A posterior under its own prior is calibrated: in sum it says how many parents there are.
+    said, true = marginals.sum(axis=1), records.true_parents.sum(axis=1)
+    error = (said - true).std() / np.sqrt(len(said))
+    assert abs((said - true).mean()) < 3 * error
+    np.testing.assert_allclose(records.set_probs.sum(axis=2), 1.0, atol=1e-9)
+    assert np.corrcoef(marginals.ravel(), records.true_parents.ravel())[0, 1] > 0.5
+    for bad in (
+        {"systems": SystemDistribution()},
+        {"graph_families": ("chain",)},
+        {"graph_sizes": (13,)},
+    ):
+        with pytest.raises(ConfigError, match="the teacher 'exact'"):
+            replace(generator, **bad)

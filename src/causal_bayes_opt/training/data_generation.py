@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,13 +17,14 @@ from causal_bayes_opt.core.sample import SystemArrays
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError, DataError, check_name
 from causal_bayes_opt.expert.parent_scale import PARENT_SCALE, options_of, run_many
-from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.network import VARIABLE_BUCKETS
-from causal_bayes_opt.surrogate.training import DesignDistribution, draw_rows
-from causal_bayes_opt.training.records import PADDING, RunRecords, to_records, to_runs
+from causal_bayes_opt.surrogate.training import DesignDistribution
+from causal_bayes_opt.training.records import RunRecords, to_records, to_runs
+from causal_bayes_opt.training.simulated import simulated_records, with_exact_posteriors
 
 MAX_CONVERSION_SECONDS = 1.0  # a run
-TEACHERS = ("parent_scale", "truth")
+TEACHERS = ("parent_scale", "truth", "exact")
+_MOST_EXACT = 12  # variables
 _TRAINING, _HELD_OUT = 0, 1
 _RUN, _SYSTEM = 1, 2
 
@@ -55,7 +55,10 @@ class MinimalDatasetGenerator:
 
     The teacher ``"parent_scale"`` runs the expert and gives an example a trial, and one more for
     the state before the first. The teacher ``"truth"`` simulates data under a design; its one
-    example a system has the true parents as its posterior.
+    example a system has the true parents as its posterior. The teacher ``"exact"`` does the same
+    with the exact posterior given the unscaled rows, for linear Gaussian systems drawn from the
+    prior that exact inference assumes; targets are then drawn among all variables, since choosing
+    one that has parents would tell something.
 
     Attributes:
         graph_sizes: numbers of variables.
@@ -67,7 +70,7 @@ class MinimalDatasetGenerator:
         systems: mechanisms, noise, ranges of parameters, scaling; its sizes and its density are
             not used.
         teacher: one of `TEACHERS`.
-        design: what data the teacher ``"truth"`` gets.
+        design: what data the teachers ``"truth"`` and ``"exact"`` get.
         expert: options of `PARENT_SCALE`.
         n_systems: in all, sizes in turn; None: `graphs_per_size` of each size.
     """
@@ -106,6 +109,8 @@ class MinimalDatasetGenerator:
             raise ConfigError(f"seed is {self.seed}; it cannot be negative")
         if self.teacher == "parent_scale":
             options_of(self.expert)
+        if self.teacher == "exact":
+            self._check_prior()
 
     @property
     def count(self) -> int:
@@ -165,8 +170,11 @@ class MinimalDatasetGenerator:
         filled = [*numbers, *[numbers[0]] * (room - len(numbers))]
         systems, targets = self._draw(part, filled)
         seeds = [self._seed(part, number, _RUN) for number in filled]
-        records = _simulated_records(seeds, systems, targets, self.design)
-        return RunRecords(*(field[: len(numbers)] for field in records))
+        records = simulated_records(seeds, systems, targets, self.design)
+        records = RunRecords(*(field[: len(numbers)] for field in records))
+        if self.teacher == "truth":
+            return records
+        return with_exact_posteriors(records, self._edge_probability(self.size_of(numbers[0])))
 
     def _draw(self, part: int, numbers: Sequence[int]) -> tuple[SystemArrays, list[int]]:
         """Systems of one size, padded to its bucket, and the position of each one's target."""
@@ -175,9 +183,9 @@ class MinimalDatasetGenerator:
             rng = np.random.default_rng((self.seed, part, number))
             family = self.graph_families[number // len(self.graph_sizes) % len(self.graph_families)]
             graph = random_graph(family, rng, self.size_of(number), self.mean_parents)
-            caused = np.flatnonzero(graph.any(axis=0))
+            possible = graph.any(axis=0) & (self.teacher != "exact")
             graphs.append(graph)
-            targets.append(int(rng.choice(caused if len(caused) else len(graph))))
+            targets.append(int(rng.choice(np.flatnonzero(possible | ~possible.any()))))
         seeds = jnp.asarray([self._seed(part, number, _SYSTEM) for number in numbers])
         keys = jax.vmap(jax.random.key)(seeds)
         size = next(bucket for bucket in VARIABLE_BUCKETS if bucket >= len(graphs[0]))
@@ -186,6 +194,22 @@ class MinimalDatasetGenerator:
     def _seed(self, part: int, number: int, use: int) -> int:
         return int(np.random.default_rng((self.seed, part, number, use)).integers(2**31))
 
+    def _edge_probability(self, n_vars: int) -> float:
+        return min(1.0, 2 * self.mean_parents / (n_vars - 1))
+
+    def _check_prior(self) -> None:
+        if self.systems.parameters != "bge" or self.graph_families != ("erdos_renyi",):
+            raise ConfigError(
+                "the teacher 'exact' labels systems of its own prior only: parameters='bge' and "
+                "the family 'erdos_renyi'"
+            )
+        complete = self._edge_probability(min(self.graph_sizes)) == 1
+        if max(self.graph_sizes) > _MOST_EXACT or complete:
+            raise ConfigError(
+                f"the teacher 'exact' takes up to {_MOST_EXACT} variables and graphs that are not "
+                "certain to be complete"
+            )
+
     def _check_density(self) -> None:
         most = (min(self.graph_sizes) - 1) / 2
         if not 0 < self.mean_parents <= most:
@@ -193,47 +217,6 @@ class MinimalDatasetGenerator:
                 f"mean_parents is {self.mean_parents:g}; a graph of {min(self.graph_sizes)} "
                 f"variables holds more than 0 and at most {most:g} a variable"
             )
-
-
-def _simulated_records(
-    seeds: Sequence[int],
-    systems: SystemArrays,
-    targets: Sequence[int],
-    design: DesignDistribution,
-) -> RunRecords:
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    rows = jax.tree.map(np.asarray, _draw_all(keys, systems, design))
-    n, d = len(targets), int(rows.present[0].sum())
-    observed = np.where(rows.obs_rows[..., None], rows.obs_data[..., :d], np.float32(np.nan))
-    kept = observed[:, : rows.obs_rows.sum(axis=1).max()]
-    most = rows.int_rows.sum(axis=1).max(initial=0)
-    there = rows.int_rows[:, :most]
-    int_data = rows.int_data[:, :most, :d]
-    tried = np.where(there[..., None], int_data[..., 0], np.float32(np.nan))
-    parents = np.asarray(systems.adjacency)[np.arange(n), :d, list(targets)]
-    means = np.asarray(np.nanmean(kept, axis=1, dtype=np.float64))
-    stds = np.asarray(np.nanstd(kept, axis=1, dtype=np.float64))
-    return RunRecords(
-        seed=np.asarray(seeds, np.int64),
-        target=np.asarray(targets, np.int16),
-        true_parents=parents,
-        observed=kept,
-        tried=tried,
-        was_set=(int_data[..., 1] > 0) & there[..., None],
-        trial=np.where(there, 0, PADDING).astype(np.int16),
-        means=means,
-        stds=stds,
-        ranges=np.full((n, d, 2), np.nan),
-        marginals=parents[:, None].astype(np.float64),
-        sets=parents[:, None],
-        set_probs=np.ones((n, 1, 1)),
-    )
-
-
-@partial(jax.jit, static_argnames=("design",))
-def _draw_all(keys: jax.Array, systems: SystemArrays, design: DesignDistribution) -> Rows:
-    rows: Rows = jax.vmap(partial(draw_rows, design=design))(keys, systems)
-    return rows
 
 
 def create_random_linear_scm(

@@ -21,7 +21,7 @@ from causal_bayes_opt.training.scaling_gate import check_scaling_gate
 from causal_bayes_opt.training.storage import DatasetStore
 
 UNGATED_DEMONSTRATIONS = 1000
-SYSTEMS_PER_CHUNK = {"parent_scale": 8, "truth": 2048}
+SYSTEMS_PER_CHUNK = {"parent_scale": 8, "truth": 2048, "exact": 256}
 _TRAINING = 0
 
 
