@@ -151,13 +151,13 @@ class MinimalDatasetGenerator:
 
     def _examples(self, part: int, count: int) -> list[TrainingExample]:
         if self.teacher == "parent_scale":
-            return extract_expert_demonstrations(self._run(part, range(count)))
+            return extract_expert_demonstrations(self._run(part, range(count)), None)
         runs: dict[int, dict[str, Any]] = {}
         for size in dict.fromkeys(self.graph_sizes):
             own = [number for number in range(count) if self.size_of(number) == size]
             if own:
                 runs |= zip(own, to_runs(self._simulate(part, own)), strict=True)
-        return extract_expert_demonstrations([runs[number] for number in range(count)])
+        return extract_expert_demonstrations([runs[number] for number in range(count)], None)
 
     def _run(self, part: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
         scms = [self.system(part, number) for number in numbers]
@@ -266,7 +266,7 @@ def _random_scm(mechanism: str, num_nodes: int, seed: int, family: str, mean_par
 
 
 def extract_expert_demonstrations(
-    parent_scale_runs: Sequence[Mapping[str, Any]], target_count: int | None = None
+    parent_scale_runs: Sequence[Mapping[str, Any]], target_count: int | None = 1000
 ) -> list[TrainingExample]:
     """Turn runs of the expert into examples: before the first trial, and after each.
 

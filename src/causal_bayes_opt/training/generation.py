@@ -145,7 +145,7 @@ def read_examples(folder: str | Path, limit: int | None = None) -> list[Training
         if limit is not None and len(examples) >= limit:
             break
         records = RunRecords(**store.read(name))
-        examples += extract_expert_demonstrations(to_runs(records))
+        examples += extract_expert_demonstrations(to_runs(records), None)
     return examples[:limit]
 
 
