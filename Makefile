@@ -71,7 +71,7 @@ bench: $(VENV)/.bench ## measure speed and accuracy against the peers
 	$(BIN)/python -m benchmarks
 
 bench-accuracy: $(VENV)/.bench ## compare the shipped network with exact inference, cell by cell; writes docs/accuracy.md
-	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.accuracy --card
 
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet

@@ -63,7 +63,7 @@ def test_support_names_what_lies_outside():
     near = support_of({"n_vars": [4, 8]}, buffer, "small")
     far = support_of({"n_vars": [30, 32]}, buffer, "small")
     assert 0 <= far.score < near.score < 1
-    assert near.outside == ("variables 3: the network small was trained on 4 to 8",)
+    assert near.outside == ("3 variables: the network small was trained on 4 to 8",)
 
 
 def test_measured_ranges_hold_the_systems_they_are_of():

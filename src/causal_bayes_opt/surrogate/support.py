@@ -24,6 +24,7 @@ SUMMARIES = {
     "curvature": "evidence against linear mechanisms, -log10 p",
     "residual_tails": "evidence against Gaussian noise, -log10 p",
 }
+_COUNTS = ("n_vars", "n_obs")
 _LINEAR_GAUSSIAN = ("curvature", "residual_tails")
 _REFUSED_AT = 3.0  # -log10 p: one in 1,000 linear Gaussian systems is taken for another by each
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
@@ -102,10 +103,9 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
         beyond = _beyond(summary[name], low, high)
         if beyond > 0:
             distance = max(distance, beyond)
-            outside.append(
-                f"{what} {summary[name]:.3g}: the network {model} was trained on {low:.3g} to "
-                f"{high:.3g}"
-            )
+            found = f"{summary[name]:.4g}"
+            told = f"{found} {what}" if name in _COUNTS else f"{what} {found}"
+            outside.append(f"{told}: the network {model} was trained on {low:.4g} to {high:.4g}")
     return Support(float(np.exp(-distance)), tuple(outside))
 
 
