@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"training"}),
     frozenset({"study", "service", "interop", "benchmarks"}),
     frozenset({"api", "report", "console"}),
-    frozenset({"demo", "cli_training"}),
+    frozenset({"demo", "cli_datasets", "cli_training", "optimization"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from causal_bayes_opt.core.sample import sample, simulator
     from causal_bayes_opt.core.scm import SCM
     from causal_bayes_opt.errors import CausalBayesOptError
+    from causal_bayes_opt.optimization import StudyResult, optimize
     from causal_bayes_opt.surrogate.network import load_pretrained
     from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
     from causal_bayes_opt.surrogate.protocol import EdgePrior
@@ -26,11 +27,13 @@ __all__ = [
     "Intervention",
     "ParentSetPosterior",
     "Problem",
+    "StudyResult",
     "Suggestion",
     "__version__",
     "infer_parents",
     "load_pretrained",
     "make_intervention",
+    "optimize",
     "sample",
     "simulator",
     "suggest",
@@ -49,10 +52,12 @@ _HOMES = {
     "Intervention": "core.intervention",
     "ParentSetPosterior": "surrogate.posterior",
     "Problem": "core.intervention",
+    "StudyResult": "optimization",
     "Suggestion": "acquisition.policy",
     "infer_parents": "api",
     "load_pretrained": "surrogate.network",
     "make_intervention": "core.intervention",
+    "optimize": "optimization",
     "sample": "core.sample",
     "simulator": "core.sample",
     "suggest": "api",

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from causal_bayes_opt.errors import ConfigError, OptionalDependencyError, check_name
+from causal_bayes_opt._optional import optional
+from causal_bayes_opt.errors import ConfigError, check_name
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -63,7 +64,7 @@ class RayEngine:
             OptionalDependencyError: Ray is not installed.
             ConfigError: no cluster answers at the address.
         """
-        ray = _ray()
+        ray = optional("ray", "ray")
         started_here = not ray.is_initialized()
         if started_here:
             self._start(ray)
@@ -123,13 +124,3 @@ def engine_named(name: str, address: str | None = None, workers: int | None = No
 
 def _do(work: Callable[[Any], Any], task: Any) -> Any:
     return work(task)
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise OptionalDependencyError(
-            "the Ray engine needs Ray: pip install 'causal-bayes-opt[ray]'"
-        ) from error
-    return ray

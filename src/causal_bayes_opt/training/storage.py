@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from causal_bayes_opt.errors import OptionalDependencyError, StoreError
+from causal_bayes_opt._optional import optional
+from causal_bayes_opt.errors import StoreError
 
 FORMAT = "causal_bayes_opt.dataset/1"
 HEADER = "header.json"
@@ -223,11 +224,5 @@ def _versions() -> dict[str, str]:
 
 
 def _zarr() -> Any:
-    try:
-        import zarr
-        import zarr.codecs
-    except ImportError as error:
-        raise OptionalDependencyError(
-            "datasets are stored with Zarr: pip install 'causal-bayes-opt[scale]'"
-        ) from error
-    return zarr
+    optional("zarr.codecs", "scale")
+    return optional("zarr", "scale")

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from causal_bayes_opt.errors import ConfigError, OptionalDependencyError
+from causal_bayes_opt._optional import optional
+from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.training import negative_log_probability, simulate
 from causal_bayes_opt.training.configuration import TrainingRun
 from causal_bayes_opt.training.loop import train
@@ -47,7 +48,7 @@ def tune(
     """
     if min(trials, steps) < 1:
         raise ConfigError(f"{trials} trials of {steps} steps; expected at least 1 of both")
-    optuna = _optuna()
+    optuna = optional("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -95,13 +96,3 @@ def _loss_of(run: TrainingRun, options: dict[str, Any], steps: int) -> float:
         key = jax.random.fold_in(jax.random.key(run.loop.seed + number), _VALIDATION)
         losses.append(float(judge(params, simulate(key, _BATCH, run.distribution))))
     return float(np.mean(losses))
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise OptionalDependencyError(
-            "tuning needs Optuna: pip install 'causal-bayes-opt[tune]'"
-        ) from error
-    return optuna
