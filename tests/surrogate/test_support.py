@@ -109,6 +109,17 @@ def test_choice_follows_the_data_and_says_why():
     assert any("17" in warning for warning in posterior.warnings)
 
 
+def test_data_that_nothing_fits_go_to_exact_inference_with_a_warning():
+    scm = random_scm(3, 5, SystemDistribution(mechanisms=("polynomial",)))
+    many = ExperienceBuffer.from_dataframe(sample(scm, 600, seed=1))  # trained on up to 512
+    posterior = auto_posterior(many, "X2")
+    assert posterior.method == "exact"
+    assert any("600 observational rows" in warning for warning in posterior.warnings)
+    assert posterior.probability(posterior.top_sets(1)[0][0]) == pytest.approx(
+        exact_posterior(many, "X2").top_sets(1)[0][1]
+    )
+
+
 def test_each_method_can_be_forced():
     buffer = buffer_of(SystemDistribution())
     assert surrogate_named("exact")(buffer, "X1") == exact_posterior(buffer, "X1")
@@ -131,7 +142,6 @@ def test_measured_gap_is_that_of_the_nearest_data():
 def test_too_few_rows_for_a_check_go_to_exact_inference_or_the_linear_network():
     values = np.random.default_rng(0).normal(size=(5, 3))
     buffer = ExperienceBuffer.from_arrays(values)
-    chosen, _ = auto_posterior.choose(buffer)
-    assert chosen is not auto_posterior.mixed
+    assert auto_posterior.choose(buffer).surrogate is not auto_posterior.mixed
     posteriors = auto_posterior.posteriors(buffer, key=jax.random.key(0))
     assert set(posteriors) == {"X1", "X2", "X3"}

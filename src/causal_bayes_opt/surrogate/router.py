@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,10 +20,27 @@ from causal_bayes_opt.surrogate.protocol import (
     Surrogate,
     WholeGraphs,
 )
-from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of, support_of
+from causal_bayes_opt.surrogate.support import (
+    Support,
+    looks_linear_gaussian,
+    summary_of,
+    support_of,
+)
 
 _FEWEST_ROWS = 8  # below, no check of the data says anything
 _NO_WORSE = 0.02  # nats
+_NOTHING_FITS = (
+    "the data are neither linear Gaussian nor like those of the networks: the answer takes them "
+    "for linear Gaussian"
+)
+
+
+class Choice(NamedTuple):
+    """A surrogate, the reason in one sentence, and what the user should know."""
+
+    surrogate: AllPosteriors
+    reason: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,8 +50,10 @@ class Router:
     Data that pass a check for linear Gaussian systems go to the network for these where its
     measured accuracy is no worse than that of exact inference and the data lie inside what it was
     trained on; otherwise to exact inference, as far as that needs no limit on parents. Other data
-    go to the network that knows nonlinear mechanisms, with a warning where they lie outside of
-    what it was trained on. The metadata of an answer say which was chosen, and why.
+    go to the network that knows nonlinear mechanisms where they lie inside what it was trained on.
+    Data that nothing fits go to exact inference with a warning, since a network outside of its
+    training is wrong without noticing; and to the network where there are too many variables for
+    that. The metadata of an answer say which was chosen, and why.
 
     Attributes:
         exact: exact inference; None leaves the choice among the networks.
@@ -55,8 +74,8 @@ class Router:
         key: jax.Array | None = None,
     ) -> ParentSetPosterior:
         """The posterior over the target's parent sets by the chosen surrogate."""
-        chosen, reason = self.choose(buffer)
-        return _because(chosen(buffer, target, prior=prior, key=key), reason)
+        choice = self.choose(buffer)
+        return _because(choice.surrogate(buffer, target, prior=prior, key=key), choice)
 
     def posteriors(
         self,
@@ -66,9 +85,9 @@ class Router:
         key: jax.Array | None = None,
     ) -> dict[str, ParentSetPosterior]:
         """The posteriors of all variables by the chosen surrogate."""
-        chosen, reason = self.choose(buffer)
-        found = chosen.posteriors(buffer, prior=prior, key=key)
-        return {name: _because(posterior, reason) for name, posterior in found.items()}
+        choice = self.choose(buffer)
+        found = choice.surrogate.posteriors(buffer, prior=prior, key=key)
+        return {name: _because(posterior, choice) for name, posterior in found.items()}
 
     def graphs(
         self,
@@ -79,33 +98,48 @@ class Router:
         prior: EdgePrior | None = None,
     ) -> np.ndarray | None:
         """Whole graphs where the chosen surrogate can draw them, else None."""
-        chosen, _ = self.choose(buffer)
+        chosen = self.choose(buffer).surrogate
         if isinstance(chosen, WholeGraphs):
             return chosen.graphs(key, buffer, n, prior=prior)
         return None
 
-    def choose(self, buffer: ExperienceBuffer) -> tuple[AllPosteriors, str]:
-        """The surrogate for a buffer, and the reason in one sentence."""
+    def choose(self, buffer: ExperienceBuffer) -> Choice:
+        """The surrogate for a buffer, and why."""
+        few = buffer.n_observations < _FEWEST_ROWS
+        if few or looks_linear_gaussian(summary_of(buffer)):
+            return self._choose_linear(buffer)
         d = len(buffer.get_variable_names())
-        linear = buffer.n_observations < _FEWEST_ROWS or looks_linear_gaussian(summary_of(buffer))
-        if not linear:
-            return self.mixed, "the data are not linear Gaussian: the network knows other systems"
+        outside = _support(self.mixed, buffer).outside
+        if not outside:
+            return Choice(
+                self.mixed, "the data are not linear Gaussian: the network knows other systems"
+            )
+        if self.exact is None or d > MAX_UNCAPPED:
+            return Choice(self.mixed, "the data are not linear Gaussian, and unlike any training")
+        return Choice(
+            self.exact,
+            "the data are not linear Gaussian, and unlike what the networks were trained on",
+            (f"{_NOTHING_FITS} ({outside[0]})",),
+        )
+
+    def _choose_linear(self, buffer: ExperienceBuffer) -> Choice:
+        d = len(buffer.get_variable_names())
         if self.exact is None:
-            return self.linear, "the data pass the check for linear Gaussian systems"
+            return Choice(self.linear, "the data pass the check for linear Gaussian systems")
         if d > MAX_UNCAPPED:
             reason = f"{d} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
-            return self.linear, reason
-        card = self.linear.trained.card
-        inside = not support_of(card.get("trained_on", {}), buffer, "").outside
-        gap = measured_gap(card.get("accuracy", ()), buffer)
-        if inside and gap <= _NO_WORSE:
-            return self.linear, (
+            return Choice(self.linear, reason)
+        gap = measured_gap(self.linear.trained.card.get("accuracy", ()), buffer)
+        if not _support(self.linear, buffer).outside and gap <= _NO_WORSE:
+            return Choice(
+                self.linear,
                 "linear Gaussian data inside what the network was trained on, where it was "
-                f"measured at {gap:+.2f} nats beside exact inference"
+                f"measured at {gap:+.2f} nats beside exact inference",
             )
-        return self.exact, (
+        return Choice(
+            self.exact,
             f"{d} variables that pass the check for linear Gaussian systems: exact inference "
-            "looks at all parent sets"
+            "looks at all parent sets",
         )
 
 
@@ -154,5 +188,12 @@ def surrogate_named(method: str) -> Surrogate:
     return SURROGATES[method]
 
 
-def _because(posterior: ParentSetPosterior, reason: str) -> ParentSetPosterior:
-    return replace(posterior, metadata=posterior.metadata.set("chosen_because", reason))
+def _support(network: NetworkSurrogate, buffer: ExperienceBuffer) -> Support:
+    trained = network.trained
+    return support_of(trained.card.get("trained_on", {}), buffer, trained.name)
+
+
+def _because(posterior: ParentSetPosterior, choice: Choice) -> ParentSetPosterior:
+    metadata = posterior.metadata.set("chosen_because", choice.reason)
+    warnings = (*posterior.warnings, *choice.warnings)
+    return replace(posterior, metadata=metadata.set("warnings", warnings))
