@@ -97,10 +97,14 @@ class Router:
         *,
         prior: EdgePrior | None = None,
     ) -> np.ndarray | None:
-        """Whole graphs where the chosen surrogate can draw them, else None."""
+        """Whole graphs by exact inference where the data and their number allow it, else None.
+
+        The linear network's posteriors are as good, but it has no distribution over whole graphs.
+        """
         chosen = self.choose(buffer).surrogate
-        if isinstance(chosen, WholeGraphs):
-            return chosen.graphs(key, buffer, n, prior=prior)
+        reached = len(buffer.get_variable_names()) <= MAX_UNCAPPED
+        if chosen is not self.mixed and reached and isinstance(self.exact, WholeGraphs):
+            return self.exact.graphs(key, buffer, n, prior=prior)
         return None
 
     def choose(self, buffer: ExperienceBuffer) -> Choice:

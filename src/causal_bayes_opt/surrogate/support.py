@@ -16,6 +16,7 @@ from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
 SUMMARIES = {
     "n_vars": "variables",
     "n_obs": "observational rows",
+    "set_at_once": "variables set at once",
     "largest": "largest value, in standard deviations",
     "skewness": "largest skewness",
     "tails": "largest excess kurtosis",
@@ -24,7 +25,7 @@ SUMMARIES = {
     "curvature": "evidence against linear mechanisms, -log10 p",
     "residual_tails": "evidence against Gaussian noise, -log10 p",
 }
-_COUNTS = ("n_vars", "n_obs")
+_COUNTS = ("n_vars", "n_obs", "set_at_once")
 _LINEAR_GAUSSIAN = ("curvature", "residual_tails")
 _REFUSED_AT = 3.0  # -log10 p: one in 1,000 linear Gaussian systems is taken for another by each
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
@@ -77,16 +78,17 @@ def measure_support(
             found.append(summarise(observed.astype(np.float64)))
     ranges = {
         name: np.quantile([summary[name] for summary in found], _INNER).tolist()
-        for name in SUMMARIES
+        for name in found[0]
     }
     sizes = [part.n_vars for part in distribution.systems]
     ranges["n_vars"] = [min(low for low, _ in sizes), max(high for _, high in sizes)]
     ranges["n_obs"] = list(distribution.design.n_obs)
+    ranges["set_at_once"] = [0, 2 if distribution.design.joint else 1]
     return ranges
 
 
 def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: str) -> Support:
-    """Compare a buffer's observational rows with the ranges in a model's card.
+    """Compare a buffer's observational rows and experiments with the ranges in a model's card.
 
     Args:
         trained_on: lowest and highest of the numbers of `SUMMARIES`; those that are missing are
@@ -110,9 +112,10 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
 
 
 def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
-    """The numbers of a buffer's observational rows."""
+    """The numbers of a buffer: of its observational rows, and of its experiments."""
     values, mask = buffer.rows()
-    return summarise(np.asarray(values, dtype=np.float64)[~mask.any(axis=1)])
+    observed = np.asarray(values, dtype=np.float64)[~mask.any(axis=1)]
+    return {**summarise(observed), "set_at_once": float(mask.sum(axis=1).max(initial=0))}
 
 
 def looks_linear_gaussian(summary: Mapping[str, float]) -> bool:
