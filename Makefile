@@ -11,6 +11,8 @@ PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || ech
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := pyproject.toml uv.lock
+# Tests of one file share what they compile, so a file stays in one process; four of these take 20 GB.
+PARALLEL := --numprocesses $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 4))') --dist loadfile
 
 # Parallel BLAS inside parallel JAX makes small solves up to 300 times slower on a loaded machine.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -53,10 +55,10 @@ demo: $(VENV)/.run ## show a model trained, judged and used on a small problem
 	$(BIN)/acbo demo
 
 test: lint ## check format, style and types, then run the tests
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL)
 
 test-core: $(VENV)/.test ## run the core's tests alone, for another Python: PYTHON=python3.12 VENV=.venv-3.12
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/core tests/surrogate
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL) tests/core tests/surrogate
 
 lint: $(VENV)/.dev ## check format, style and types
 	$(BIN)/black --quiet --check $(CODE) || { $(BIN)/black --check $(CODE); exit 1; }
