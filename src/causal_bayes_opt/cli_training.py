@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causal_bayes_opt import console
+from causal_bayes_opt._optional import optional
 from causal_bayes_opt.errors import ConfigError
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
+
+    from causal_bayes_opt.training.loop import Progress
+
+_TRACK_EVERY = 50
 
 
 def add_train(commands: Any) -> None:
@@ -30,6 +36,9 @@ def add_train(commands: Any) -> None:
     )
     parser.add_argument(
         "--devices", type=int, metavar="N", help="split batches over N devices (default: 1)"
+    )
+    parser.add_argument(
+        "--mlflow", metavar="URI", help="write metrics to this MLflow store too: sqlite:///runs.db"
     )
     group = parser.add_argument_group("several processes that train together")
     group.add_argument("--processes", type=int, default=1, metavar="N", help="how many")
@@ -76,13 +85,15 @@ def _train(options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained, save_model
+    from causal_bayes_opt.surrogate.network import TrainedModel, save_model
     from causal_bayes_opt.training.configuration import model_card, read_run
-    from causal_bayes_opt.training.loop import Progress, train
+    from causal_bayes_opt.training.stages import train_run
 
     run = read_run(options.config)
     mesh = _mesh(options)
-    start = None if run.start is None else load_pretrained(run.start).params
+    write = None
+    if options.mlflow and options.process == 0:
+        write = _tracker(options.mlflow, run.name, options.out)
     started = time.monotonic()
     with Bars(
         TextColumn("{task.description}"),
@@ -92,23 +103,45 @@ def _train(options: argparse.Namespace) -> None:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as bars:
-        task = bars.add_task(f"train {run.name}", total=None, loss="")
+        tasks: dict[str, Any] = {}
 
-        def report(done: Progress) -> None:
-            speed = done.steps_per_second
-            bars.update(
-                task,
-                completed=done.step,
-                total=done.steps,
-                loss=f"loss {done.loss:.4f}, {speed:.2f} steps/s",
-            )
+        def report(stage: str, done: Progress) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(f"train {stage}", total=done.steps, loss="")
+            told = f"loss {done.loss:.4f}, {done.steps_per_second:.2f} steps/s"
+            bars.update(tasks[stage], completed=done.step, loss=told)
+            if write is not None:
+                write(stage, done)
 
-        params = train(run.model, run.distribution, run.loop, options.out, report, start, mesh=mesh)
+        params = train_run(run, options.out, report, mesh)
     if options.process > 0:
         return
     card = model_card(run, time.monotonic() - started)
     path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
     print(f"wrote {path} and {path.with_suffix('.safetensors')}")
+
+
+def _tracker(uri: str, name: str, folder: Path) -> Callable[[str, Progress], None]:
+    """Writes numbers to an MLflow run; a training that goes on writes to the run it began."""
+    mlflow = optional("mlflow", "mlflow")
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("causal_bayes_opt")
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "mlflow-run"
+    begun = kept.read_text().strip() if kept.exists() else None
+    run = mlflow.start_run(run_id=begun, run_name=None if begun else name)
+    kept.write_text(run.info.run_id)
+
+    def write(stage: str, done: Progress) -> None:
+        if done.validation is None and done.step % _TRACK_EVERY and done.step != done.steps:
+            return
+        values = {"loss": done.loss, "steps_per_second": done.steps_per_second}
+        if done.validation is not None:
+            values["validation"] = done.validation
+        prefix = stage.replace(",", "")
+        mlflow.log_metrics({f"{prefix}/{key}": v for key, v in values.items()}, step=done.step)
+
+    return write
 
 
 def _mesh(options: argparse.Namespace) -> Mesh | None:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
 from causal_bayes_opt.surrogate.encoding import Rows, encode
 from causal_bayes_opt.surrogate.local_scores import inverse, set_scores
@@ -34,9 +35,16 @@ DATA = TrainingDistribution(
 CLOSE = {"atol": 5e-3}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["moments", "nonlinear"])
+MODELS = {
+    "moments": AmortizedModel(PredictorConfig(16, 2, 2, 4)),
+    "nonlinear": AmortizedModel(PredictorConfig(16, 2, 2, 4, nonlinear=True)),
+    "rows": AxialModel(AxialConfig(16, 2, 2)),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
 def model(request):
-    return AmortizedModel(PredictorConfig(16, 2, 2, 4, nonlinear=request.param))
+    return request.param
 
 
 @pytest.fixture(scope="module")

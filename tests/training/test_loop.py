@@ -11,8 +11,9 @@ from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.configuration import TrainingRun
+from causal_bayes_opt.training.configuration import Stage, TrainingRun
 from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.tuning import tune
 
 MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
@@ -50,6 +51,26 @@ def test_stopped_and_resumed_run_ends_with_the_same_weights(tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert set(steps) == set(range(8))
+
+
+def test_stages_hand_on_their_weights_and_end_when_they_are_good_enough(tmp_path):
+    easy = Stage(DATA, steps=20, promote_at=100.0)
+    hard = Stage(DATA, steps=4, promote_at=0.0)
+    run = TrainingRun("run", MODEL, DATA, CONFIG, stages=(easy, hard))
+    with pytest.raises(StopError):
+        train_run(
+            run, tmp_path, lambda name, progress: stop_at(3)(progress) if name == "run" else None
+        )
+    params = train_run(run, tmp_path)
+
+    def steps(folder):
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return len({json.loads(line)["step"] for line in lines})
+
+    # The first of ten checks lies at step 2; no loss falls to 0.
+    assert [steps(tmp_path / "stage-1"), steps(tmp_path / "stage-2"), steps(tmp_path)] == [2, 4, 8]
+    assert same(train_run(run, tmp_path / "again"), params)
+    assert not same(train_run(TrainingRun("run", MODEL, DATA, CONFIG), tmp_path / "no"), params)
 
 
 def test_another_seed_gives_other_weights():

@@ -60,7 +60,7 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
         rows: data of one system.
         nonlinear: also look beyond second moments.
     """
-    values, was_set, weight = _standardised(rows)
+    values, was_set, weight = standardised(rows)
     n_vars = values.shape[-1]
     free = (1.0 - was_set) * weight[:, None]
     # One GEMM a node: second moments and sums over the rows in which that node was not set.
@@ -149,7 +149,7 @@ class _Moments(NamedTuple):
     kurtosis: jax.Array
 
 
-def _standardised(rows: Rows) -> tuple[jax.Array, jax.Array, jax.Array]:
+def standardised(rows: Rows) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Values and indicators ``[n_rows, n_vars]`` of all rows, and row weights ``[n_rows]``."""
     obs_weight = rows.obs_rows.astype(jnp.float32)
     n_obs = jnp.maximum(obs_weight.sum(), 1.0)

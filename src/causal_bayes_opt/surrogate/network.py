@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -21,9 +22,15 @@ from safetensors.numpy import load_file, save_file
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name, nearest
+from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, JointPosteriors, PredictorConfig
+from causal_bayes_opt.surrogate.predictor import (
+    AmortizedModel,
+    JointPosteriors,
+    Network,
+    PredictorConfig,
+)
 from causal_bayes_opt.surrogate.protocol import EdgePrior, default_edge_probability
 from causal_bayes_opt.surrogate.support import support_of
 
@@ -44,7 +51,7 @@ class TrainedModel:
     """
 
     name: str
-    model: AmortizedModel
+    model: Network
     params: hk.Params
     card: Mapping[str, Any]
 
@@ -87,7 +94,7 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
             f"{str(path)!r} was trained for encoding {header['encoding_version']}; this version "
             f"has encoding {ENCODING_VERSION}; train it again or use the version that made it"
         )
-    model = AmortizedModel(PredictorConfig(**header["config"]))
+    model = make_network(header["architecture"], header["config"])
     try:
         flat = load_file(path.with_suffix(".safetensors"))
     except (OSError, SafetensorError) as error:
@@ -98,6 +105,29 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
         params.setdefault(module, {})[leaf] = jnp.asarray(value)
     _require_same_shapes(model, params, path)
     return TrainedModel(header["name"], model, params, header["card"])
+
+
+def model_digest(trained: TrainedModel) -> str:
+    """A hash of the network's description and weights; the name and the card do not count."""
+    found = hashlib.sha256(json.dumps(trained.model.describe(), sort_keys=True).encode())
+    for module, own in sorted(trained.params.items()):
+        for name, value in sorted(own.items()):
+            found.update(f"{module}//{name}".encode())
+            found.update(np.asarray(value, dtype=np.float32).tobytes())
+    return found.hexdigest()
+
+
+def make_network(architecture: str, config: Mapping[str, Any]) -> Network:
+    """A network from its header: `pairs` (`predictor`) or `rows` (`avici_adapter`).
+
+    Raises:
+        ModelError: no such architecture.
+    """
+    if architecture == "pairs":
+        return AmortizedModel(PredictorConfig(**config))
+    if architecture == "rows":
+        return AxialModel(AxialConfig(**config))
+    raise ModelError(f"no architecture is called {architecture!r} (there are 'pairs' and 'rows')")
 
 
 @dataclass(frozen=True)
@@ -197,7 +227,7 @@ def pad_rows(buffer: ExperienceBuffer) -> Rows:
 
 
 @lru_cache(maxsize=8)
-def _jitted_joint(model: AmortizedModel) -> Any:
+def _jitted_joint(model: Network) -> Any:
     return jax.jit(model.joint)
 
 
@@ -291,7 +321,7 @@ def _find(name_or_path: str | Path) -> Path:
     return folder / f"{name_or_path}.json"
 
 
-def _require_same_shapes(model: AmortizedModel, params: hk.Params, path: Path) -> None:
+def _require_same_shapes(model: Network, params: hk.Params, path: Path) -> None:
     expected = jax.eval_shape(model.init, jax.random.key(0))
     shapes = jax.tree.map(lambda leaf: leaf.shape, params)
     if jax.tree.map(lambda leaf: leaf.shape, expected) != shapes:

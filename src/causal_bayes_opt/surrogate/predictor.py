@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import haiku as hk
 import jax
@@ -202,6 +202,31 @@ class ParentSetPredictor(hk.Module):
         return lambda x: last(jax.nn.gelu(first(x)))
 
 
+class Network(Protocol):
+    """What is trained, saved and asked: pure functions from rows to joint posteriors."""
+
+    @property
+    def config(self) -> Any:
+        """Its size, a dataclass with `hidden_dim` and `num_layers` at least."""
+        ...
+
+    def init(self, key: jax.Array) -> hk.Params:
+        """Draw parameters."""
+        ...
+
+    def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
+        """Joint posteriors of all variables of one system (`vmap` over systems)."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The header from which the network is built again."""
+        ...
+
+    def __hash__(self) -> int:
+        """Compiled functions are kept by network."""
+        ...
+
+
 @dataclass(frozen=True)
 class AmortizedModel:
     """A network as pure functions; parameters are passed in.
@@ -250,7 +275,11 @@ class AmortizedModel:
 
     def describe(self) -> dict[str, Any]:
         """The header from which the model is built again."""
-        return {"config": asdict(self.config), "encoding_version": self.encoding_version}
+        return {
+            "architecture": "pairs",
+            "config": asdict(self.config),
+            "encoding_version": self.encoding_version,
+        }
 
     def _transformed(self) -> hk.Transformed:
         config = self.config

@@ -10,13 +10,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from causal_bayes_opt.core.random_systems import SystemDistribution
-from causal_bayes_opt.errors import ConfigError, nearest
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
+from causal_bayes_opt.errors import ConfigError, check_name, nearest
+from causal_bayes_opt.surrogate.avici_adapter import AxialConfig
+from causal_bayes_opt.surrogate.network import make_network
+from causal_bayes_opt.surrogate.predictor import Network, PredictorConfig
 from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.loop import LoopConfig
 
 T = TypeVar("T")
+_SIZES = {"pairs": PredictorConfig, "rows": AxialConfig}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is learned before the run's own distribution.
+
+    Attributes:
+        distribution: the simpler systems.
+        steps: most steps; their schedule is the stage's own.
+        promote_at: the stage ends when the loss on systems held out falls to this, in nats a
+            variable; None: after its steps.
+    """
+
+    distribution: TrainingDistribution
+    steps: int
+    promote_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,17 +48,23 @@ class TrainingRun:
         distribution: what it is trained on.
         loop: how long and how fast.
         start: a model (name or path of its header) whose weights it begins with.
+        stages: a curriculum that comes first.
     """
 
     name: str
-    model: AmortizedModel
+    model: Network
     distribution: TrainingDistribution
     loop: LoopConfig
     start: str | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 def read_run(path: str | Path) -> TrainingRun:
-    """Read a run from a JSON file with the keys name, network, systems, design, loop and start.
+    """Read a run from a JSON file.
+
+    Its keys are name, architecture ("pairs", or "rows" for the axial model), network, systems,
+    design, loop, start and stages; a stage has systems, design (that of the run where left out),
+    steps and promote_at.
 
     Raises:
         ConfigError: the file is missing or no JSON, or has an unknown key or an impossible value;
@@ -53,18 +78,38 @@ def read_run(path: str | Path) -> TrainingRun:
         raise ConfigError(f"{str(path)!r} is no JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{str(path)!r} holds no JSON object")
-    known = ("name", "network", "systems", "design", "loop", "start")
+    known = ("name", "architecture", "network", "systems", "design", "loop", "start", "stages")
     _refuse_unknown(data, known, "the configuration")
-    systems = tuple(_build(SystemDistribution, part, "systems") for part in data["systems"])
+    architecture = data.get("architecture", "pairs")
+    check_name(architecture, _SIZES, "architecture")
+    size: Any = _build(_SIZES[architecture], data.get("network", {}), "network")
     return TrainingRun(
         name=str(data.get("name", Path(path).stem)),
-        model=AmortizedModel(_build(PredictorConfig, data.get("network", {}), "network")),
-        distribution=TrainingDistribution(
-            systems, _build(DesignDistribution, data.get("design", {}), "design")
-        ),
+        model=make_network(architecture, dataclasses.asdict(size)),
+        distribution=_distribution(data, {}, "the configuration"),
         loop=_build(LoopConfig, data.get("loop", {}), "loop"),
         start=data.get("start"),
+        stages=tuple(_stage(part, data) for part in data.get("stages", ())),
     )
+
+
+def _stage(data: Any, run: Mapping[str, Any]) -> Stage:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"a stage must be a JSON object, not {data!r}")
+    _refuse_unknown(data, ("systems", "design", "steps", "promote_at"), "a stage")
+    if not isinstance(data.get("steps"), int) or data["steps"] < 1:
+        raise ConfigError("a stage needs steps, a number of at least 1")
+    return Stage(_distribution(data, run, "a stage"), data["steps"], data.get("promote_at"))
+
+
+def _distribution(
+    data: Mapping[str, Any], fallback: Mapping[str, Any], where: str
+) -> TrainingDistribution:
+    if not data.get("systems"):
+        raise ConfigError(f"{where} needs systems, a list of one or more")
+    systems = tuple(_build(SystemDistribution, part, "systems") for part in data["systems"])
+    design = data.get("design", fallback.get("design", {}))
+    return TrainingDistribution(systems, _build(DesignDistribution, design, "design"))
 
 
 def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
@@ -78,6 +123,7 @@ def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
                 "systems": [dataclasses.asdict(part) for part in run.distribution.systems],
                 "design": dataclasses.asdict(run.distribution.design),
                 "loop": dataclasses.asdict(run.loop),
+                "stages": [dataclasses.asdict(stage) for stage in run.stages],
             }
         )
     )

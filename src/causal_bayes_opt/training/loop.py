@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from safetensors.numpy import load_file, save_file
 
 from causal_bayes_opt.errors import ConfigError, ModelError
-from causal_bayes_opt.surrogate.predictor import AmortizedModel
+from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.surrogate.training import TrainingDistribution
 from causal_bayes_opt.training.parallel import everywhere, using
 from causal_bayes_opt.training.sources import Place, Simulated, Source
@@ -53,6 +53,7 @@ class LoopConfig:
         checkpoint_every: steps between checkpoints.
         validate_every: steps between validations, where the caller gives one; 0: none.
         patience: validations without a better one after which training ends; None: never.
+        enough: training ends at a validation that is not above this, in nats; None: never.
         divergence: training ends when the smoothed loss is so many nats above its best.
         seed: of the weights and of every batch.
     """
@@ -69,6 +70,7 @@ class LoopConfig:
     checkpoint_every: int = 500
     validate_every: int = 0
     patience: int | None = None
+    enough: float | None = None
     divergence: float = 20.0
     seed: int = 0
 
@@ -107,7 +109,7 @@ class Progress(NamedTuple):
 
 
 def train(
-    model: AmortizedModel,
+    model: Network,
     source: TrainingDistribution | Source,
     config: LoopConfig,
     folder: Path | None = None,
@@ -219,7 +221,7 @@ def make_optimizer(config: LoopConfig) -> optax.GradientTransformation:
 
 
 def describe_run(
-    model: AmortizedModel,
+    model: Network,
     source: Source,
     config: LoopConfig,
     start: hk.Params | None = None,
@@ -305,7 +307,7 @@ def _named_leaves(state: LoopState) -> list[tuple[str, jax.Array]]:
 
 
 def _initial(
-    model: AmortizedModel,
+    model: Network,
     optimizer: optax.GradientTransformation,
     config: LoopConfig,
     start: hk.Params | None = None,
@@ -353,6 +355,8 @@ def _judged(state: LoopState, loss: float) -> LoopState:
 
 
 def _is_over(state: LoopState, config: LoopConfig) -> bool:
+    if config.enough is not None and float(state.best_loss) <= config.enough:
+        return True
     return config.patience is not None and int(state.misses) >= config.patience
 
 

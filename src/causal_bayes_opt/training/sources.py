@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.losses import compute_calibration_loss, compute_kl_divergence
 from causal_bayes_opt.surrogate.network import VARIABLE_BUCKETS
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, log_prob_of_set
+from causal_bayes_opt.surrogate.predictor import Network, log_prob_of_set
 from causal_bayes_opt.surrogate.training import (
     TrainingDistribution,
     negative_log_probability,
@@ -33,6 +33,8 @@ from causal_bayes_opt.training.loaders import (
 )
 from causal_bayes_opt.training.parallel import spread
 from causal_bayes_opt.training.storage import DatasetStore
+
+_HELD_OUT = 2**31 - 2  # folded into a key; no step of a run has this number
 
 
 class Place(NamedTuple):
@@ -55,7 +57,7 @@ class Source(Protocol):
         ...
 
     def loss(
-        self, model: AmortizedModel, params: hk.Params, batch: Any, key: jax.Array
+        self, model: Network, params: hk.Params, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of a batch and its parts, scalars; traced."""
         ...
@@ -105,11 +107,24 @@ class Simulated:
             yield place, None
 
     def loss(
-        self, model: AmortizedModel, params: hk.Params, batch: Any, key: jax.Array
+        self, model: Network, params: hk.Params, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Negative log-probability of the true parent sets, nats a variable."""
         simulated = spread(simulate(key, self.batch_size, self.distribution))
         return negative_log_probability(model, params, simulated), {}
+
+
+def held_out_loss(
+    model: Network, distribution: TrainingDistribution, seed: int
+) -> Callable[[hk.Params], float]:
+    """The loss of weights on 256 systems that no step of a run with this seed simulates."""
+    judge = jax.jit(partial(negative_log_probability, model))
+
+    def loss(params: hk.Params) -> float:
+        keys = [jax.random.fold_in(jax.random.key(seed + i), _HELD_OUT) for i in range(4)]
+        return float(np.mean([judge(params, simulate(key, 64, distribution)) for key in keys]))
+
+    return loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +175,7 @@ class Demonstrations:
             place = Place(place.epoch + 1)
 
     def loss(
-        self, model: AmortizedModel, params: hk.Params, batch: Any, key: jax.Array
+        self, model: Network, params: hk.Params, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted sum of the losses."""
         return demonstration_loss(model, params, spread(batch), self.weights)
@@ -201,14 +216,14 @@ class StoredDemonstrations:
             place = Place(place.epoch + 1)
 
     def loss(
-        self, model: AmortizedModel, params: hk.Params, batch: Any, key: jax.Array
+        self, model: Network, params: hk.Params, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted sum of the losses."""
         return demonstration_loss(model, params, spread(batch), self.weights)
 
 
 def demonstration_loss(
-    model: AmortizedModel, params: hk.Params, batch: ExampleBatch, weights: LossWeights
+    model: Network, params: hk.Params, batch: ExampleBatch, weights: LossWeights
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted loss of a batch, and its parts ``truth``, ``expert`` and ``calibration``."""
     joint = jax.vmap(partial(model.joint, params))(rows_of(batch))

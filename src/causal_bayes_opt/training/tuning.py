@@ -8,18 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from causal_bayes_opt._optional import optional
 from causal_bayes_opt.errors import ConfigError
-from causal_bayes_opt.surrogate.training import negative_log_probability, simulate
+from causal_bayes_opt.surrogate.network import make_network
 from causal_bayes_opt.training.configuration import TrainingRun
 from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.sources import held_out_loss
 
 STUDY = "study.db"
-_VALIDATION = 2**31 - 2  # folded into the key; no step of the loop has this number
-_BATCH, _BATCHES = 64, 4
 _WIDTHS, _DEPTHS, _BATCH_SIZES = (32, 48, 64, 96, 128), (1, 6), (16, 32, 64)
 
 
@@ -78,10 +74,9 @@ def tune(
 
 
 def _loss_of(run: TrainingRun, options: dict[str, Any], steps: int) -> float:
-    config = replace(
-        run.model.config, hidden_dim=options["hidden_dim"], num_layers=options["num_layers"]
-    )
-    model = replace(run.model, config=config)
+    header = run.model.describe()
+    sizes = {"hidden_dim": options["hidden_dim"], "num_layers": options["num_layers"]}
+    model = make_network(header["architecture"], {**header["config"], **sizes})
     loop = replace(
         run.loop,
         steps=max(steps * run.loop.batch_size // options["batch_size"], 1),
@@ -90,9 +85,4 @@ def _loss_of(run: TrainingRun, options: dict[str, Any], steps: int) -> float:
         learning_rate=options["learning_rate"],
     )
     params = train(model, run.distribution, loop)
-    judge = jax.jit(lambda p, batch: negative_log_probability(model, p, batch))
-    losses = []
-    for number in range(_BATCHES):
-        key = jax.random.fold_in(jax.random.key(run.loop.seed + number), _VALIDATION)
-        losses.append(float(judge(params, simulate(key, _BATCH, run.distribution))))
-    return float(np.mean(losses))
+    return held_out_loss(model, run.distribution, run.loop.seed)(params)
