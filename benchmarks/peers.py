@@ -21,7 +21,7 @@ from causal_bayes_opt.surrogate.metrics import average_precision
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.router import surrogate_named
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.validation import Case, held_out_cases
+from causal_bayes_opt.training.cases import Case, held_out_cases
 
 MECHANISMS = ("polynomial", "sigmoid", "neural")
 SIZES = (5, 8, 12)

@@ -24,7 +24,7 @@ from causal_bayes_opt.surrogate.network import NetworkSurrogate
 from causal_bayes_opt.surrogate.posterior import ParentSet, ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.validation import Case, held_out_cases
+from causal_bayes_opt.training.cases import Case, held_out_cases
 
 SEED = 11
 TRIED = (2, 5, 10)

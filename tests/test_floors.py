@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 ROOF = "__init__"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"_optional"}),
+    frozenset({"_optional", "pages"}),
     frozenset({"core"}),
     frozenset({"surrogate"}),
     frozenset({"acquisition"}),
@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"training"}),
     frozenset({"study", "service", "interop", "benchmarks"}),
     frozenset({"api", "report", "console"}),
-    frozenset({"demo", "cli_datasets", "cli_training", "optimization"}),
+    frozenset({"demo", "cli_datasets", "cli_training", "cli_validation", "optimization"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

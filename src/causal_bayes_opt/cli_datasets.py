@@ -62,6 +62,12 @@ def add_generate(commands: Any) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="validation report that allows a large dataset"
     )
+    parser.add_argument(
+        "--model",
+        default="linear-gaussian-v1",
+        metavar="NAME|PATH",
+        help="that the report must be about (default: linear-gaussian-v1)",
+    )
     parser.add_argument("--force", action="store_true", help="make a large one without a report")
     parser.set_defaults(run=_generate)
 
@@ -117,6 +123,7 @@ def _generate(options: argparse.Namespace) -> None:
             engine=engine,
             report=report,
             validation_report=options.report,
+            model=options.model,
             force=options.force,
         )
     print(f"{options.out}: {generator.count} systems in {len(store.chunks)} chunks")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-NETWORK, EXACT, CHANCE, TRUTH = "#1f6f8b", "#c8553d", "#8d99ae", "#2b2d42"
+from causal_bayes_opt.pages import (
+    CHANCE,
+    EXACT,
+    NETWORK,
+    TRUTH,
+    image,
+    new_figure,
+    page,
+    save_figures,
+    table,
+)
 
 
 def write_report(report: dict[str, Any], out: Path) -> None:
@@ -23,12 +30,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
         "parents": _parents(report),
         "regret": _regret(report),
     }
-    embedded = {}
-    for name, figure in figures.items():
-        data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=130, bbox_inches="tight")
-        (out / f"{name}.png").write_bytes(data.getvalue())
-        embedded[name] = base64.b64encode(data.getvalue()).decode()
+    embedded = save_figures(figures, out)
     (out / "report.html").write_text(_page(report, embedded), encoding="utf-8")
 
 
@@ -77,16 +79,8 @@ _QUALITIES = (
 )
 
 
-def _figure(width: float = 6.4, height: float = 3.6, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes)
-
-
 def _training(report: dict[str, Any]) -> Figure:
-    figure, (axis,) = _figure()
+    figure, (axis,) = new_figure()
     losses = np.array(report["training"]["losses"])
     axis.plot(losses[:, 0], losses[:, 1], color=NETWORK, label="network, training systems")
     exact = report["judged"]["exact"]["negative_log_probability"]
@@ -99,7 +93,7 @@ def _training(report: dict[str, Any]) -> Figure:
 
 def _agreement(report: dict[str, Any]) -> Figure:
     """Network against exact, edge by edge; and how often an edge of probability p is one."""
-    figure, (left, right) = _figure(9.0, 4.0, 2)
+    figure, (left, right) = new_figure(9.0, 4.0, 2)
     judged = report["judged"]
     edges = np.array(judged["edges"], dtype=bool)
     found = {name: np.array(judged[name]["marginals"]) for name in ("network", "exact")}
@@ -122,7 +116,7 @@ def _agreement(report: dict[str, Any]) -> Figure:
 
 
 def _parents(report: dict[str, Any]) -> Figure:
-    figure, (axis,) = _figure()
+    figure, (axis,) = new_figure()
     file = report["file"]
     names = list(file["network"]["marginals"])
     place = np.arange(len(names))
@@ -139,7 +133,7 @@ def _parents(report: dict[str, Any]) -> Figure:
 
 def _regret(report: dict[str, Any]) -> Figure:
     studies = report["studies"]
-    figure, axes = _figure(9.0, 3.6, len(studies))
+    figure, axes = new_figure(9.0, 3.6, len(studies))
     for axis, study in zip(axes, studies, strict=True):
         for name, colour in (("network", NETWORK), ("exact", EXACT), ("random", CHANCE)):
             curve = study["regret"][name]
@@ -183,50 +177,20 @@ def _page(report: dict[str, Any], figures: dict[str, str]) -> str:
     sections = [
         f"<p class='verdict {judged['verdict']}'>{judged['verdict'].upper()}: "
         f"{html.escape(judged['verdict_reason'])}</p>",
-        "<h2>1. Training</h2>" + _image(figures["training"], "loss by training step"),
+        "<h2>1. Training</h2>" + image(figures["training"], "loss by training step"),
         f"<h2>2. The network judged on {judged['network']['n_systems']} held-out systems</h2>"
-        + _table(["", "network", "exact inference"], quality)
-        + _image(figures["agreement"], "network against exact inference, and calibration"),
+        + table(["", "network", "exact inference"], quality)
+        + image(figures["agreement"], "network against exact inference, and calibration"),
         f"<h2>3. {html.escape(file['path'])}: what causes {html.escape(target)} directly?</h2>"
-        + _table(["variable", "network", "exact inference", "truth"], marginals)
-        + _image(figures["parents"], "probability of each variable")
+        + table(["variable", "network", "exact inference", "truth"], marginals)
+        + image(figures["parents"], "probability of each variable")
         + f"<h3>The next experiment, to make {html.escape(target)} small</h3>"
-        + _table(["by", "set", f"expected {target}", "why"], suggestions),
+        + table(["by", "set", f"expected {target}", "why"], suggestions),
         "<h2>4. Trials</h2>"
-        + _table(["system", "network", "exact inference", "random choice"], regret)
+        + table(["system", "network", "exact inference", "random choice"], regret)
         + "<p>Regret of what is recommended after the last trial: 0 is the best possible, 1 is "
         "doing nothing. Random choice recommends its best single outcome; its mean over several "
-        "runs is shown.</p>" + _image(figures["regret"], "regret by trial"),
+        "runs is shown.</p>" + image(figures["regret"], "regret by trial"),
     ]
-    return _HEAD + "\n".join(sections) + "\n</main></body></html>\n"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    return (
-        f"<table><thead>{line(head, 'th')}</thead><tbody>"
-        + "".join(line(row, "td") for row in rows)
-        + "</tbody></table>"
-    )
-
-
-def _image(data: str, description: str) -> str:
-    return f"<img alt='{html.escape(description)}' src='data:image/png;base64,{data}'>"
-
-
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Demonstration report</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #2b2d42; margin: 0; background: #fafafa; }
-main { max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; width: 100%; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; margin: 1rem 0; }
-.verdict { padding: .8rem 1rem; border-left: 6px solid #8d99ae; background: #fff; }
-.go { border-color: #2a9d8f; } .no-go { border-color: #c8553d; }
-</style></head><body><main>
-<h1>Causal Bayesian optimization with an unknown graph: a demonstration</h1>
-"""
+    heading = "Causal Bayesian optimization with an unknown graph: a demonstration"
+    return page("Demonstration report", heading, sections)

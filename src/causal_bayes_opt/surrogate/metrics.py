@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from causal_bayes_opt.errors import DataError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
@@ -107,3 +109,58 @@ def calibration_error(scores: np.ndarray, truth: np.ndarray, n_bins: int = 10) -
         gaps.append(abs(p.mean() - truth[group].mean()) - floor)
         weights.append(group.size)
     return max(float(np.average(gaps, weights=weights)), 0.0)
+
+
+def auroc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Chance that a true edge scores above a false one, ties half; 0.5 where one kind is missing.
+
+    The Mann-Whitney statistic.
+    """
+    positives = int(truth.sum())
+    negatives = truth.size - positives
+    if positives == 0 or negatives == 0:
+        return 0.5
+    ranks = rankdata(scores)
+    above = ranks[truth].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+class Brier(NamedTuple):
+    """The Brier score and Murphy's parts of it: score = reliability - resolution + uncertainty.
+
+    The parts are those of ten bins of equal mass; what varies within a bin makes the sum differ a
+    little from the score.
+    """
+
+    score: float
+    reliability: float
+    resolution: float
+    uncertainty: float
+
+
+def brier(scores: np.ndarray, truth: np.ndarray, n_bins: int = 10) -> Brier:
+    """The mean squared error of probabilities ``[n]``, decomposed (Murphy 1973)."""
+    base = float(truth.mean())
+    reliability = resolution = 0.0
+    for group in np.array_split(np.argsort(scores, kind="stable"), n_bins):
+        if group.size:
+            share, found = group.size / scores.size, float(truth[group].mean())
+            reliability += share * (float(scores[group].mean()) - found) ** 2
+            resolution += share * (found - base) ** 2
+    score = float(((scores - truth) ** 2).mean())
+    return Brier(score, reliability, resolution, base * (1 - base))
+
+
+def in_credible_set(
+    posterior: ParentSetPosterior, truth: frozenset[str], level: float = 0.9
+) -> bool:
+    """Whether the true set is among the fewest most probable sets that hold `level` together."""
+    ranked = posterior.top_sets(len(posterior.posterior_probs))
+    total = 0.0
+    for parents, probability in ranked:
+        if parents == truth:
+            return True
+        total += probability
+        if total >= level:
+            return False
+    return False

@@ -14,7 +14,7 @@ from causal_bayes_opt.core.random_systems import SystemDistribution, draw_system
 from causal_bayes_opt.core.sample import SystemArrays, sample_system
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, log_prob_of_sets
+from causal_bayes_opt.surrogate.predictor import Network, log_prob_of_sets
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,7 @@ def simulate(key: jax.Array, n_systems: int, distribution: TrainingDistribution)
     return joined
 
 
-def negative_log_probability(
-    model: AmortizedModel, params: hk.Params, batch: SimulatedBatch
-) -> jax.Array:
+def negative_log_probability(model: Network, params: hk.Params, batch: SimulatedBatch) -> jax.Array:
     """Mean over systems and their variables of -log q(true parent set), in nats."""
     joint = jax.vmap(partial(model.joint, params))(batch.rows)
     log_probs = jax.vmap(log_prob_of_sets)(joint, batch.parents)
@@ -109,8 +107,20 @@ def _simulate_part(
     return SimulatedBatch(rows, jnp.swapaxes(systems.adjacency, 1, 2))
 
 
-def draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution) -> Rows:
-    """Draw the data of one system, padded to the design's largest numbers of rows."""
+def draw_rows(
+    key: jax.Array,
+    system: SystemArrays,
+    design: DesignDistribution,
+    spared: jax.Array | None = None,
+) -> Rows:
+    """Draw the data of one system, padded to the design's largest numbers of rows.
+
+    Args:
+        key: of everything drawn.
+        system: the system.
+        design: what is drawn.
+        spared: the variable that is not set where all others are; None draws it.
+    """
     k_count, k_obs, k_plan, k_value, k_int = jax.random.split(key, 5)
     low, high = design.n_obs
     d = system.present.shape[0]
@@ -123,7 +133,7 @@ def draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution) 
     mean = (obs * weight).sum(axis=0)
     std = jnp.sqrt(((obs - mean) ** 2 * weight).sum(axis=0))
 
-    mask, int_rows = _plan(k_plan, system.present, design)
+    mask, int_rows = _plan(k_plan, system.present, design, spared)
     k_width, k_centre, k_unit = jax.random.split(k_value, 3)
     low_width, high_width = (jnp.log(end) for end in design.spread)
     width = jnp.exp(jax.random.uniform(k_width, (d,), minval=low_width, maxval=high_width))
@@ -135,13 +145,14 @@ def draw_rows(key: jax.Array, system: SystemArrays, design: DesignDistribution) 
 
 
 def _plan(
-    key: jax.Array, present: jax.Array, design: DesignDistribution
+    key: jax.Array, present: jax.Array, design: DesignDistribution, spared: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Which variables each experiment sets, bool ``[n_int, n_vars]``, and which rows there are."""
     k_kind, k_rows, k_spare, k_subset, k_second, k_which = jax.random.split(key, 6)
     d = present.shape[0]
     kind = jax.random.uniform(k_kind)
-    spared = jnp.argmax(jnp.where(present, jax.random.uniform(k_spare, (d,)), -1.0))
+    if spared is None:
+        spared = jnp.argmax(jnp.where(present, jax.random.uniform(k_spare, (d,)), -1.0))
     some = jax.random.bernoulli(k_subset, 0.5, (d,))
     is_partial = kind < design.observational + design.partial
     chosen = present & jnp.where(is_partial, some, jnp.arange(d) != spared)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from causal_bayes_opt.core.random_systems import MECHANISM_FAMILIES
 from causal_bayes_opt.errors import ConfigError, check_name
+from causal_bayes_opt.surrogate.network import DEFAULT_MODEL
 from causal_bayes_opt.training.data_generation import MinimalDatasetGenerator
 from causal_bayes_opt.training.engines import Engine
 from causal_bayes_opt.training.generation import Generated, generate_dataset
@@ -93,6 +94,7 @@ def generate_stage(
     engine: Engine | None = None,
     report: Callable[[Generated], None] | None = None,
     validation_report: Path | None = None,
+    model: str | Path = DEFAULT_MODEL,
     force: bool = False,
 ) -> DatasetStore:
     """Make the dataset of a stage in ``folder/stage-N``; every stage is behind the gate.
@@ -101,12 +103,13 @@ def generate_stage(
         GateError: the gate is closed.
     """
     generator = curriculum.stage(number)
-    check_scaling_gate(validation_report, force=force)
+    check_scaling_gate(validation_report, model=model, force=force)
     return generate_dataset(
         generator,
         Path(folder) / f"stage-{number}",
         engine=engine,
         report=report,
         validation_report=validation_report,
+        model=model,
         force=force,
     )

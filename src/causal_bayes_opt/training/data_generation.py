@@ -149,6 +149,10 @@ class MinimalDatasetGenerator:
             return to_records(self._run(part, numbers))
         return self._simulate(part, numbers)
 
+    def system_seed(self, part: int, number: int) -> int:
+        """The seed of a system's parameters."""
+        return self._seed(part, number, _SYSTEM)
+
     def _examples(self, part: int, count: int) -> list[TrainingExample]:
         if self.teacher == "parent_scale":
             return extract_expert_demonstrations(self._run(part, range(count)), None)
@@ -186,7 +190,7 @@ class MinimalDatasetGenerator:
             possible = graph.any(axis=0) & (self.teacher != "exact")
             graphs.append(graph)
             targets.append(int(rng.choice(np.flatnonzero(possible | ~possible.any()))))
-        seeds = jnp.asarray([self._seed(part, number, _SYSTEM) for number in numbers])
+        seeds = jnp.asarray([self.system_seed(part, number) for number in numbers])
         keys = jax.vmap(jax.random.key)(seeds)
         size = next(bucket for bucket in VARIABLE_BUCKETS if bucket >= len(graphs[0]))
         return systems_on_graphs(keys, np.stack(graphs), self.systems, size), targets

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from causal_bayes_opt.surrogate.network import DEFAULT_MODEL
 from causal_bayes_opt.training.data_generation import (
     MinimalDatasetGenerator,
     TrainingExample,
@@ -70,6 +71,7 @@ def generate_dataset(
     engine: Engine | None = None,
     report: Callable[[Generated], None] | None = None,
     validation_report: Path | None = None,
+    model: str | Path = DEFAULT_MODEL,
     force: bool = False,
 ) -> DatasetStore:
     """Make a dataset, or what is missing of it; the same configuration gives the same content.
@@ -80,14 +82,15 @@ def generate_dataset(
         engine: where chunks are made; None: in this process.
         report: called after every chunk.
         validation_report: opens the gate before more than `UNGATED_DEMONSTRATIONS`.
-        force: pass the gate without one.
+        model: whose weights the report must have judged.
+        force: pass the gate without a report.
 
     Raises:
         GateError: the gate is closed.
         StoreError: the folder holds something else, or cannot be written.
     """
     if generator.demonstrations > UNGATED_DEMONSTRATIONS:
-        check_scaling_gate(validation_report, force=force)
+        check_scaling_gate(validation_report, model=model, force=force)
     store = DatasetStore.create(folder, describe(generator))
     damaged = tuple(store.damaged())
     for name in damaged:

@@ -1,0 +1,107 @@
+"""When does training pay? What it cost, what each graph saves, and after how many it is even."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.training.criteria import Measured
+
+PLAN_SPEEDUP, PLAN_BREAK_EVEN = 2.0, 1000.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of machine time that a model took, on the hardware of the judge.
+
+    Attributes:
+        training: of the run that made the weights.
+        tuning: of searches before it.
+        data: of making demonstrations.
+        failed: of runs that came to nothing.
+        price_per_hour: money for an hour of this machine.
+    """
+
+    training: float = 0.0
+    tuning: float = 0.0
+    data: float = 0.0
+    failed: float = 0.0
+    price_per_hour: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value >= 0:
+                raise ConfigError(f"costs: {name} is {value}; it cannot be negative")
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.training + self.tuning + self.data + self.failed
+
+
+def break_even(
+    costs: Costs,
+    expert: np.ndarray,
+    amortized: np.ndarray,
+    resamples: int,
+    confidence: float,
+) -> dict[str, Any]:
+    """Number of graphs after which training has paid, with its interval and the curve.
+
+    Args:
+        costs: of the model.
+        expert: seconds ``[n]`` of our fastest expert for each study.
+        amortized: seconds ``[n]`` for the same studies.
+        resamples: of the bootstrap over graphs.
+        confidence: of the interval.
+    """
+    saved = expert - amortized
+    rng = np.random.default_rng(0)
+    draws = saved[rng.integers(len(saved), size=(resamples, len(saved)))].mean(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail))
+    graphs = Measured(
+        _graphs(costs.seconds, float(saved.mean())),
+        _graphs(costs.seconds, float(high)),
+        _graphs(costs.seconds, float(low)),
+    )
+    return {
+        "costs": asdict(costs),
+        "seconds": costs.seconds,
+        "money": costs.seconds / 3600 * costs.price_per_hour,
+        "saved_seconds_per_graph": float(saved.mean()),
+        "saved_money_per_graph": float(saved.mean()) / 3600 * costs.price_per_hour,
+        "break_even": asdict(graphs),
+        "curve": _curve(costs, float(expert.mean()), float(amortized.mean()), graphs.value),
+        "plan": {"speedup": PLAN_SPEEDUP, "break_even": PLAN_BREAK_EVEN},
+    }
+
+
+def _graphs(seconds: float, saved: float) -> float:
+    return seconds / saved if saved > 0 else float("inf")
+
+
+def _curve(costs: Costs, expert: float, amortized: float, even: float) -> dict[str, list[float]]:
+    last = 2 * even if np.isfinite(even) and even > 0 else 2 * PLAN_BREAK_EVEN
+    graphs = np.linspace(0, last, 41)
+    return {
+        "graphs": graphs.tolist(),
+        "expert_seconds": (graphs * expert).tolist(),
+        "amortized_seconds": (costs.seconds + graphs * amortized).tolist(),
+    }
+
+
+def costs_of(card: Mapping[str, Any], price_per_hour: float = 0.5) -> Costs:
+    """What a model's card says: ``training_seconds``, and ``costs`` with the rest."""
+    rest = card.get("costs", {})
+    return Costs(
+        training=float(card.get("training_seconds", 0.0)),
+        tuning=float(rest.get("tuning", 0.0)),
+        data=float(rest.get("data", 0.0)),
+        failed=float(rest.get("failed", 0.0)),
+        price_per_hour=price_per_hour,
+    )
