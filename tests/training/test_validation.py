@@ -12,7 +12,6 @@ import pytest
 from causal_bayes_opt.errors import ConfigError, GateError
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.network import (
-    NetworkSurrogate,
     TrainedModel,
     load_pretrained,
     model_digest,
@@ -43,9 +42,9 @@ from causal_bayes_opt.training.validation_report import write_validation_report
 
 HELD_OUT = HeldOut(graph_sizes=(4,), rows_per_variable=(3,))
 CONFIG = ValidationConfig(
-    systems=40,
+    systems=30,
     trials=1,
-    studies=5,
+    studies=2,
     held_out=HELD_OUT,
     resamples=100,
     transfer_systems=0,
@@ -69,7 +68,7 @@ def told(scores_of):
 
 
 def slow(buffer, target, *, prior=None, key=None):
-    time.sleep(1.0)
+    time.sleep(0.3)
     return exact_posterior(buffer, target)
 
 
@@ -102,15 +101,10 @@ def test_exact_inference_passes_for_quality_order_and_failures(good):
     assert good["verdicts"]["week_2"] != "go"
 
 
-def test_a_network_that_was_never_trained_gets_its_no_go_for_quality():
-    trained = TrainedModel("random", TINY, TINY.init(jax.random.key(0)), {})
-    # Scores that the network is handed are good ones: what counts is what it makes of them.
-    worse = {
-        module: {name: -3.0 * jnp.abs(leaf) - 1.0 for name, leaf in own.items()}
-        for module, own in trained.params.items()
-    }
-    content = judged(NetworkSurrogate(replace(trained, params=worse)))
-    assert verdict(content, "week_2", "drop of F1") == "no-go"
+def test_random_answers_get_their_no_go_for_quality():
+    rng = np.random.default_rng(0)
+    content = judged(told(lambda names: rng.uniform(0.05, 0.95, len(names))), systems=80)
+    assert verdict(content, "week_2", "drop of average") == "no-go"
     assert verdict(content, "week_2", "failures") == "go"
     assert content["verdicts"]["week_2"] == "no-go"
 
@@ -128,7 +122,7 @@ def test_answers_by_position_get_their_no_go_for_order():
 
 
 def test_a_slow_one_gets_its_no_go_for_speed():
-    content = judged(slow, systems=20, studies=20)
+    content = judged(slow, systems=4, studies=4)
     assert verdict(content, "week_2", "share of graphs") == "no-go"
     assert verdict(content, "no_go_indicators", "median speed-up") == "no-go"
     assert verdict(content, "week_2", "change of") == "go"
@@ -263,7 +257,7 @@ def test_other_reports_do_not(favourable, tmp_path):
         check_scaling_gate(written(favourable, path), model="mixed-v1")
     with pytest.raises(GateError, match="other thresholds"):
         check_scaling_gate(path, criteria=ValidationCriteria(min_speedup=3.0))
-    path.write_text(path.read_text().replace('"systems": 40', '"systems": 400'))
+    path.write_text(path.read_text().replace('"systems": 30', '"systems": 300'))
     with pytest.raises(GateError, match="changed after it was written"):
         check_scaling_gate(path)
     foreign = {**favourable, "data": {**favourable["data"], "digest": "0" * 64}}

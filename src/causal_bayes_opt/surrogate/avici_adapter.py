@@ -109,6 +109,20 @@ class AxialModel:
         params: hk.Params = jax.jit(self._transformed().init)(key, rows)
         return params
 
+    def apply(
+        self,
+        params: hk.Params,
+        obs_data: jax.Array,
+        int_data: jax.Array,
+        target_idx: jax.Array | int,
+        obs_rows: jax.Array | None = None,
+        int_rows: jax.Array | None = None,
+        present: jax.Array | None = None,
+    ) -> jax.Array:
+        """Marginals ``[n_vars]`` of one target; arguments as in `ParentSetPredictor`."""
+        rows = pad_masks(obs_data, int_data, obs_rows, int_rows, present)
+        return self.joint(params, rows).marginals[target_idx]
+
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""
         joint: JointPosteriors = self._transformed().apply(params, rows)

@@ -102,9 +102,8 @@ def _model(content: Mapping[str, Any], model: str | Path) -> str:
 def _data(content: Mapping[str, Any]) -> str:
     described = content["data"]
     try:
-        fields = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in described["held_out"].items()
-        }
+        held_out = described["held_out"].items()
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held_out}
         systems = generate_test_graphs(int(described["systems"]), config=HeldOut(**fields))
         same = digest_of_systems(systems) == described["digest"]
     except (CausalBayesOptError, KeyError, TypeError, ValueError):

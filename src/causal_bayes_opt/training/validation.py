@@ -202,7 +202,8 @@ def judge(
     tell("quality")
     speed = _speed(surrogate, systems, config)
     tell("speed")
-    order = evidence.order_change(surrogate, systems[:_PERMUTED])
+    failed = any(answer.failed for answer in answers["amortized"])
+    order = None if failed else evidence.order_change(surrogate, systems[:_PERMUTED])
     resources = {
         "peak_bytes": memory or {},
         "device_bytes": evidence.device_memory(),
@@ -422,7 +423,7 @@ def _week_2(
         found.append(
             rules.below(f"drop of {_told(name)} below the expert", asked.max_drop, drop, note)
         )
-    failures = resources["failures"]
+    failures, order = resources["failures"], resources["order_change"]
     found.append(
         rules.at_most(
             "failures",
@@ -435,7 +436,8 @@ def _week_2(
         rules.at_most(
             "change of a probability with the order of the variables",
             asked.max_order_change,
-            Measured.exactly(resources["order_change"]),
+            None if order is None else Measured.exactly(order),
+            "not measured, as not all questions were answered" if order is None else "",
         )
     )
     shared = resources["overlap"]["shared"]

@@ -138,7 +138,8 @@ def _by_size(content: Mapping[str, Any]) -> Figure:
             axis.plot(at, values[:, 0], "o-", color=colour, label=method)
             axis.fill_between(at, values[:, 1], values[:, 2], color=colour, alpha=0.12)
         axis.set(xlabel="variables", ylabel=_MEASURES[measure])
-    left.legend(frameon=False)
+    if levels:
+        left.legend(frameon=False)
     return figure
 
 
