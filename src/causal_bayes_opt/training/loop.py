@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -145,7 +145,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         state = _resume(folder, state, described)
     state = everywhere(state, mesh)
-    advance = _advance(make_step(partial(source.loss, model), optimizer, mesh), config)
+    advance = _advance(model, source, _what_is_compiled(config), mesh)
     base = jax.random.key(config.seed + 1)
     watch = _Watch(config, folder)
     started, first = time.monotonic(), int(state.step)
@@ -325,9 +325,21 @@ def _initial(
     )
 
 
+def _what_is_compiled(config: LoopConfig) -> LoopConfig:
+    """The configuration with all that a step does not depend on at its default."""
+    kept = ("steps", "learning_rate", "warmup_steps", "weight_decay", "clip_norm")
+    return LoopConfig(
+        **{name: getattr(config, name) for name in (*kept, "accumulation", "ema_decay")}
+    )
+
+
+@lru_cache(maxsize=8)
 def _advance(
-    step: StepFunction, config: LoopConfig
+    model: Network, source: Source, config: LoopConfig, mesh: Mesh | None
 ) -> Callable[[LoopState, Any, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
+    """The compiled step, kept for another run of the same kind."""
+    step = make_step(partial(source.loss, model), make_optimizer(config), mesh)
+
     @jax.jit
     def advance(
         state: LoopState, batch: Any, key: jax.Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from causal_bayes_opt.surrogate.losses import compute_calibration_loss, compute_
 from causal_bayes_opt.surrogate.network import VARIABLE_BUCKETS
 from causal_bayes_opt.surrogate.predictor import Network, log_prob_of_set
 from causal_bayes_opt.surrogate.training import (
+    SimulatedBatch,
     TrainingDistribution,
     negative_log_probability,
     simulate,
@@ -46,7 +47,11 @@ class Place(NamedTuple):
 
 
 class Source(Protocol):
-    """Gives batches, and the loss on them."""
+    """Gives batches, and the loss on them; what compares equal has the same loss."""
+
+    def __hash__(self) -> int:
+        """Compiled steps are kept by source."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """What the batches follow from, as JSON values."""
@@ -118,13 +123,18 @@ def held_out_loss(
     model: Network, distribution: TrainingDistribution, seed: int
 ) -> Callable[[hk.Params], float]:
     """The loss of weights on 256 systems that no step of a run with this seed simulates."""
-    judge = jax.jit(partial(negative_log_probability, model))
+    judge = _judge(model)
 
     def loss(params: hk.Params) -> float:
         keys = [jax.random.fold_in(jax.random.key(seed + i), _HELD_OUT) for i in range(4)]
         return float(np.mean([judge(params, simulate(key, 64, distribution)) for key in keys]))
 
     return loss
+
+
+@lru_cache(maxsize=8)
+def _judge(model: Network) -> Callable[[hk.Params, SimulatedBatch], jax.Array]:
+    return jax.jit(partial(negative_log_probability, model))
 
 
 @dataclass(frozen=True, eq=False)
