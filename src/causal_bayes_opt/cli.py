@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from causal_bayes_opt import console
 from causal_bayes_opt.cli_datasets import add_dataset, add_generate
-from causal_bayes_opt.cli_training import add_train, add_tune
+from causal_bayes_opt.cli_training import add_train, add_train_policy, add_tune
 from causal_bayes_opt.cli_validation import add_validate
 from causal_bayes_opt.errors import ProblemError, check_name
 
@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset(commands)
     add_train(commands)
     add_tune(commands)
+    add_train_policy(commands)
     add_validate(commands)
     return parser
 

@@ -1,10 +1,11 @@
-"""The commands `acbo train` and `acbo tune`."""
+"""The commands `acbo train`, `acbo tune` and `acbo train-policy`."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +81,36 @@ def _tune(options: argparse.Namespace) -> None:
     print(f"best: {best}")
 
 
-def _train(options: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+def add_train_policy(commands: Any) -> None:
+    """Add `train-policy` to the parser's commands."""
+    parser = console.add_command(
+        commands,
+        "train-policy",
+        "train a policy network by GRPO on simulated studies; the same command goes on",
+        ["acbo train-policy --config configs/grpo-linear-v1.json --out runs/policy"],
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="JSON file with the run"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="checkpoints, metrics, policy"
+    )
+    parser.set_defaults(run=_train_policy)
 
+
+def _train_policy(options: argparse.Namespace) -> None:
+    from causal_bayes_opt.acquisition.learned import save_policy
+    from causal_bayes_opt.training.configuration import read_policy_run
+    from causal_bayes_opt.training.policy_training import train_policy
+
+    run = read_policy_run(options.config)
+    with _bars(None) as report:
+        trained = train_policy(run, options.out, report)
+    path = save_policy(trained, options.out / run.name)
+    print(f"wrote {path} and {path.with_suffix('.safetensors')}")
+
+
+def _train(options: argparse.Namespace) -> None:
     from causal_bayes_opt.surrogate.network import TrainedModel, save_model
     from causal_bayes_opt.training.configuration import model_card, read_run
     from causal_bayes_opt.training.stages import train_run
@@ -95,6 +121,24 @@ def _train(options: argparse.Namespace) -> None:
     if options.mlflow and options.process == 0:
         write = _tracker(options.mlflow, run.name, options.out)
     started = time.monotonic()
+    with _bars(write) as report:
+        params = train_run(run, options.out, report, mesh)
+    if options.process > 0:
+        return
+    card = model_card(run, time.monotonic() - started)
+    path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
+    print(f"wrote {path} and {path.with_suffix('.safetensors')}")
+
+
+@contextmanager
+def _bars(
+    write: Callable[[str, Progress], None] | None,
+) -> Iterator[Callable[[str, Progress], None]]:
+    """Progress bars, one a stage, and what tells them how far a run is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     with Bars(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,12 +157,7 @@ def _train(options: argparse.Namespace) -> None:
             if write is not None:
                 write(stage, done)
 
-        params = train_run(run, options.out, report, mesh)
-    if options.process > 0:
-        return
-    card = model_card(run, time.monotonic() - started)
-    path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
-    print(f"wrote {path} and {path.with_suffix('.safetensors')}")
+        yield report
 
 
 def _tracker(uri: str, name: str, folder: Path) -> Callable[[str, Progress], None]:

@@ -14,12 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from causal_bayes_opt.acquisition.policy import (
-    expected_improvement,
-    linear_oracle,
-    random_choice,
-    recommend,
-)
+from causal_bayes_opt.acquisition.baselines import oracle, random_choice
+from causal_bayes_opt.acquisition.policy import expected_improvement, recommend
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.acquisition.trials import run_trials
 from causal_bayes_opt.benchmarks.problems import NamedProblem, named_problem
@@ -205,7 +201,7 @@ def _random_problem(config: DemoConfig) -> tuple[NamedProblem, ExperienceBuffer]
     ranges = {v: (float(observed[v].min()), float(observed[v].max())) for v in others}
     problem = Problem(scm.variables, target, ranges=ranges)
     state = AcquisitionState(ExperienceBuffer.from_dataframe(observed), problem, {})
-    best = linear_oracle(scm, max_targets=len(others))(state, jax.random.key(0))
+    best = oracle(scm, max_targets=len(others))(state, jax.random.key(0))
     named = NamedProblem(
         "random linear",
         scm.with_target(target),

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 import pandas as pd
 
+from causal_bayes_opt.acquisition.baselines import random_choice, random_over_parents
 from causal_bayes_opt.acquisition.policy import (
     Policy,
     Suggestion,
     expected_improvement,
-    random_choice,
     recommend,
+    thompson_sampling,
 )
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.api import Data, check_question, read_data
@@ -32,7 +33,9 @@ SEEDS = 2**32
 POLICIES: dict[str, Policy] = {
     "auto": expected_improvement,
     "expected_improvement": expected_improvement,
+    "thompson_sampling": thompson_sampling,
     "random": random_choice,
+    "random_over_parents": random_over_parents,
 }
 
 

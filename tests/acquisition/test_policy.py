@@ -7,13 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causal_bayes_opt.acquisition.policy import (
-    MAX_TARGETS,
-    expected_improvement,
-    linear_oracle,
-    random_choice,
-    recommend,
-)
+from causal_bayes_opt.acquisition.baselines import oracle, random_choice, random_over_parents
+from causal_bayes_opt.acquisition.policy import expected_improvement, recommend, thompson_sampling
+from causal_bayes_opt.acquisition.search import MAX_TARGETS
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
@@ -35,9 +31,11 @@ SYSTEM = SCM.linear(
 RANGES = {name: (-2.0, 1.0) for name in SYSTEM.variables if name != "Ausbeute"}
 POLICIES = {
     "random": random_choice,
+    "random over parents": random_over_parents,
+    "Thompson sampling": thompson_sampling,
     "expected improvement": expected_improvement,
     "recommend": recommend,
-    "oracle": linear_oracle(SYSTEM),
+    "oracle": oracle(SYSTEM),
 }
 
 
@@ -90,7 +88,7 @@ def test_best_joint_corner_is_found(frame, direction):
         product((-2.0, 1.0), repeat=2),
         key=lambda v: sign * (v[0] * slope["temperature"] - 2 * v[1]),
     )
-    for policy in (expected_improvement, recommend, linear_oracle(SYSTEM)):
+    for policy in (expected_improvement, recommend, oracle(SYSTEM)):
         found = policy(state, jax.random.key(1)).intervention
         assert found["temperature"] == truth[0]
         assert found["p H"] == truth[1]

@@ -1,25 +1,93 @@
-"""The outcome model: what the target becomes when some variables are set.
+"""Outcome models: what the target becomes when some variables are set.
 
-An ensemble of linear systems. Each member has a graph drawn from the posteriors of all variables
-and coefficients drawn from their conjugate posterior given that graph, so that its spread is what
-is not known about graph and coefficients together.
+An outcome model is an ensemble of systems. Each member has a graph drawn from the posteriors of all
+variables, and mechanisms drawn from their posteriors given that graph and all rows, so that the
+spread of the members is what is not known about graph and mechanisms together. How an unset parent
+responds to what is set follows from the member's own graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from causal_bayes_opt.acquisition import linear_mechanisms
 from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.padding import bucket, double, pad
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import GraphError
 
-_SLAB = 4.0  # prior variance of a coefficient, in units of the residual variance
-_SHAPE, _RATE = 1.0, 0.25  # inverse-gamma prior of a residual variance of standardised data
+
+class Candidates(NamedTuple):
+    """Interventions as arrays; those that set fewer variables are padded."""
+
+    columns: np.ndarray  # int [n, n_slots], positions of the variables set; 0 where padded
+    there: np.ndarray  # bool [n, n_slots]
+    values: np.ndarray  # [n, n_slots], in the user's units
+
+    @classmethod
+    def of(
+        cls, interventions: Sequence[Mapping[str, float]], variables: Sequence[str]
+    ) -> Candidates:
+        """Turn named interventions into arrays."""
+        n, k = len(interventions), max((len(i) for i in interventions), default=0)
+        columns, there = np.zeros((n, k), dtype=int), np.zeros((n, k), dtype=bool)
+        values = np.zeros((n, k))
+        for row, intervention in enumerate(interventions):
+            for slot, (name, value) in enumerate(intervention.items()):
+                columns[row, slot] = list(variables).index(name)
+                there[row, slot], values[row, slot] = True, value
+        return cls(columns, there, values)
+
+    def named(self, row: int, variables: Sequence[str]) -> dict[str, float]:
+        """One of them as a mapping, in the variables' order."""
+        listed = sorted(
+            (int(column), float(value))
+            for column, there, value in zip(*(a[row] for a in self), strict=True)
+            if there
+        )
+        return {variables[column]: value for column, value in listed}
+
+    def standardised(self, scaling: Scaling) -> np.ndarray:
+        """The values in standardised units, 0 where padded."""
+        unit = (self.values - scaling.means[self.columns]) / scaling.stds[self.columns]
+        return np.where(self.there, unit, 0.0)
+
+
+class OutcomeModel(Protocol):
+    """What policies ask: expected outcomes of many interventions under every member."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names, in order."""
+        ...
+
+    @property
+    def scaling(self) -> Scaling:
+        """What is between the user's units and standardised ones."""
+        ...
+
+    @property
+    def corners_suffice(self) -> bool:
+        """Whether expected outcomes are linear in the values set, so that ends of ranges win."""
+        ...
+
+    def means(self, target: str, candidates: Candidates) -> np.ndarray:
+        """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""
+        ...
+
+    def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
+        """Mean of the target, its standard deviation over members, and that of one outcome.
+
+        In the user's units.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,39 +112,40 @@ class LinearOutcomeModel:
     def fit(
         cls, buffer: ExperienceBuffer, graphs: np.ndarray, key: jax.Array
     ) -> LinearOutcomeModel:
-        """Draw one linear system for each graph ``[n_members, n_vars, n_vars]``.
+        """Draw one linear system for each graph, bool ``[n_members, n_vars, n_vars]``.
 
         A row informs the coefficients of every variable that was not set in it.
         """
         scaling = Scaling.of(buffer)
         values, mask = buffer.rows()
-        values = scaling.apply(values)
         n, d = graphs.shape[:2]
-        weights, bias, noise = np.zeros((n, d, d)), np.zeros((n, d)), np.ones((n, d))
-        # NumPy's generator, seeded by the key: JAX would compile for every new shape.
+        room, rows = bucket(d, 4), bucket(len(values), 64)
+        slots = bucket(max(int(graphs.sum(axis=1).max(initial=0)), 1), 2)
+        parents = linear_mechanisms.parent_columns(pad(graphs, n, room, room), slots)
+        free = pad((~mask).sum(axis=0), room)
+        # NumPy's generator, seeded by the key, in an order that padding does not change.
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        normals = rng.normal(size=(d, n, d + 1))
-        chi = rng.gamma((_SHAPE + 0.5 * (~mask).sum(axis=0))[:, None], size=(d, n))
-        for node in range(d):
-            free = ~mask[:, node]
-            design = np.column_stack([np.ones(int(free.sum())), values[free]])
-            gram, moment = design.T @ design, design.T @ values[free, node]
-            square = float(values[free, node] @ values[free, node])
-            sets, which = np.unique(graphs[:, :, node], axis=0, return_inverse=True)
-            for index, parents in enumerate(sets):
-                members = np.flatnonzero(which.ravel() == index)
-                columns = np.flatnonzero(np.append(True, parents))
-                mean, root, rate = _conjugate(gram, moment, square, columns)
-                variance = rate / chi[node, members]
-                unit = normals[node, members][:, : len(columns)]
-                drawn = mean + np.sqrt(variance)[:, None] * (unit @ root.T)
-                bias[members, node] = drawn[:, 0]
-                weights[members[:, None], columns[1:] - 1, node] = drawn[:, 1:]
-                noise[members, node] = variance
-        # Total effects: (I - W)^-1, whose series ends because the graphs are acyclic.
-        total = np.linalg.inv(np.eye(d) - weights)
-        base = np.einsum("mi,mij->mj", bias, total)
-        return cls(tuple(buffer.get_variable_names()), scaling, total, base, noise)
+        normals = pad(rng.normal(size=(slots + 1, d, n)).T, n, room)
+        shape = linear_mechanisms.SHAPE + 0.5 * free
+        gammas = rng.gamma(shape[:d, None], size=(d, n)).T
+        with double():
+            drawn = _fitted(
+                pad(scaling.apply(values), rows, room),
+                pad(mask, rows, room),
+                np.arange(rows) < len(values),
+                parents,
+                normals,
+                pad(gammas, n, room, fill=1.0),
+            )
+        total, base, noise = (np.asarray(leaf) for leaf in drawn)
+        kept = cls(
+            tuple(buffer.get_variable_names()),
+            scaling,
+            total[:, :d, :d],
+            base[:, :d],
+            noise[:, :d],
+        )
+        return kept
 
     @classmethod
     def of_system(cls, scm: SCM) -> LinearOutcomeModel:
@@ -98,55 +167,91 @@ class LinearOutcomeModel:
         base = np.einsum("mi,mij->mj", bias, total)
         return cls(scm.variables, Scaling(np.zeros(d), np.ones(d)), total, base, noise)
 
-    def effects(self, target: int, subset: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """What setting a subset does to the target, in standardised units.
+    @property
+    def corners_suffice(self) -> bool:
+        """True: expected outcomes are linear in the values set."""
+        return True
 
-        Returns:
-            slopes ``[n_members, len(subset)]``: of the target in each set variable while the others
-            are held; and the variance ``[n_members]`` that is left in the target.
-        """
-        chosen = list(subset)
-        block = self.total[:, chosen][:, :, chosen]
-        to_target = self.total[:, chosen, target]
-        # A total effect passes through the set variables: T_St = T_SS theta.
-        slopes = np.linalg.solve(block, to_target[..., None])[..., 0]
-        paths = self.total[:, :, target] - np.einsum("mik,mk->mi", self.total[:, :, chosen], slopes)
-        paths[:, chosen] = 0.0
-        return slopes, np.einsum("mi,mi->m", paths**2, self.noise)
+    def means(self, target: str, candidates: Candidates) -> np.ndarray:
+        """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""
+        n, t = len(candidates.columns), self.variables.index(target)
+        rows, slots = bucket(n, 64), max(candidates.columns.shape[1], 1)
+        m, d = len(self.total), bucket(len(self.variables), 4)
+        with double():
+            found = _linear_means(
+                pad(self.total, m, d, d),
+                pad(self.base, m, d),
+                t,
+                pad(candidates.columns, rows, slots),
+                pad(candidates.there, rows, slots),
+                pad(candidates.standardised(self.scaling), rows, slots),
+            )
+        return np.asarray(found)[:n]
 
-    def predict(self, target: str, intervention: dict[str, float]) -> tuple[float, float, float]:
+    def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
         """Mean of the target, its standard deviation over members, and that of one outcome.
 
         In the user's units.
         """
         t = self.variables.index(target)
         chosen = [self.variables.index(name) for name in intervention]
-        means, variance = self.base[:, t], np.einsum(
-            "mi,mi->m", self.total[:, :, t] ** 2, self.noise
-        )
-        if chosen:
-            slopes, variance = self.effects(t, chosen)
-            scale = self.scaling
-            values = np.array(list(intervention.values()))
-            unit = (values - scale.means[chosen]) / scale.stds[chosen]
-            means = means + np.einsum("mk,mk->m", slopes, unit - self.base[:, chosen])
-        spread = means.std()
+        means = self.means(target, Candidates.of([intervention], self.variables))[0]
+        slopes = _held(self.total, t, chosen)
+        paths = self.total[:, :, t] - np.einsum("mik,mk->mi", self.total[:, :, chosen], slopes)
+        paths[:, chosen] = 0.0
+        variance = np.einsum("mi,mi->m", paths**2, self.noise)
         std = self.scaling.stds[t]
         return (
             float(means.mean() * std + self.scaling.means[t]),
-            float(spread * std),
-            float(np.sqrt(spread**2 + variance.mean()) * std),
+            float(means.std() * std),
+            float(np.sqrt(means.var() + variance.mean()) * std),
         )
 
 
-def _conjugate(
-    gram: np.ndarray, moment: np.ndarray, square: float, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Normal-inverse-gamma posterior: mean, root of the scale matrix, rate of the variance."""
-    precision = gram[np.ix_(columns, columns)] + np.eye(len(columns)) / _SLAB
-    lower = np.linalg.cholesky(precision)
-    half = np.linalg.solve(lower, moment[columns])
-    mean = np.linalg.solve(lower.T, half)
-    root = np.linalg.inv(lower).T
-    rate = _RATE + 0.5 * max(square - float(half @ half), 1e-9)
-    return mean, root, rate
+@jax.jit
+def _fitted(
+    values: jax.Array,
+    mask: jax.Array,
+    is_row: jax.Array,
+    parents: linear_mechanisms.ParentColumns,
+    normals: jax.Array,
+    gammas: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Total effects, observational means and residual variances of one system a graph."""
+    found = linear_mechanisms.fit(linear_mechanisms.moments(values, mask, is_row), parents)
+    systems = linear_mechanisms.draw(found, normals, gammas)
+    total = linear_mechanisms.total_effects(systems.weights)
+    return total, jnp.einsum("mi,mij->mj", systems.bias, total), systems.noise
+
+
+@jax.jit
+def _linear_means(
+    total: jax.Array,
+    base: jax.Array,
+    target: jax.Array,
+    columns: jax.Array,
+    there: jax.Array,
+    values: jax.Array,
+) -> jax.Array:
+    """``[n, n_members]``: base_t + theta . (x - base_S), where T_SS theta = T_St.
+
+    A total effect passes through the other variables that are set; T_SS is 1 plus a matrix whose
+    powers end, so that the series for its inverse is exact.
+    """
+    n_slots = columns.shape[1]
+    both = there[:, None, :, None] & there[:, None, None, :]
+    among = jnp.moveaxis(total[:, columns[:, :, None], columns[:, None, :]], 0, 1)
+    among = jnp.where(both & ~jnp.eye(n_slots, dtype=bool), among, 0.0)  # [n, m, k, k], T_SS - 1
+    to_target = jnp.moveaxis(total[:, :, target][:, columns], 0, 1)
+    slopes = term = jnp.where(there[:, None, :], to_target, 0.0)
+    for _ in range(n_slots - 1):
+        term = -jnp.einsum("nmkl,nml->nmk", among, term)
+        slopes = slopes + term
+    moved = values[:, None, :] - jnp.moveaxis(base[:, columns], 0, 1)
+    return base[None, :, target] + (slopes * moved).sum(axis=-1)
+
+
+def _held(total: np.ndarray, target: int, chosen: list[int]) -> np.ndarray:
+    """Slopes ``[n_members, n_chosen]`` of the target in each set variable, the others held."""
+    block = total[:, chosen][:, :, chosen]
+    return np.asarray(np.linalg.solve(block, total[:, chosen, target][..., None])[..., 0])

@@ -1,22 +1,30 @@
-"""Policies: functions from a state to the next experiment."""
+"""Policies: functions from a state to the next experiment. Here those that ask an outcome model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Protocol
 
 import jax
 import numpy as np
+from scipy.special import ndtr
 
 from causal_bayes_opt.acquisition.graph_samples import sample_graphs
-from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
+from causal_bayes_opt.acquisition.search import (
+    MAX_TARGETS,
+    Found,
+    Score,
+    search,
+    signed_means,
+)
+from causal_bayes_opt.acquisition.smooth_outcome import N_MEMBERS, SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
-from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
 
-MAX_TARGETS = 3
-MAX_SETTABLE = 12
+_MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
 @dataclass(frozen=True)
@@ -51,160 +59,139 @@ class Policy(Protocol):
 def expected_improvement(
     state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
 ) -> Suggestion:
-    """Expected improvement on the linear outcome model, joint interventions allowed.
+    """Expected improvement of the expected outcome, joint interventions allowed.
 
-    The improvement is that of the expected outcome over the best expected outcome among what was
-    tried, averaged over the model's members. It is convex in the values that are set, so its
-    maximum over a box lies at a corner: corners are all that is looked at. Among interventions
-    within a twentieth of the best, the cheapest wins, then the one that sets fewest variables.
+    The improvement is over the best expected outcome among what was tried. It is convex in mean
+    and deviation and grows with the deviation, so that outcomes that are linear in the values set
+    have its maximum over a box at a corner. Among interventions within a twentieth of the
+    best, the cheapest wins, then the one that sets fewest variables.
     """
-    model = fit_outcome_model(state, key)
+    k_model, k_search = jax.random.split(key)
+    model = fit_outcome_model(state, k_model)
     best = _best_tried(state, model)
-    candidates = _corners(state, model, max_targets)
-    gain = np.maximum(best - candidates.means, 0.0).mean(axis=1)
-    near = np.flatnonzero(gain >= 0.95 * gain.max())
-    costs = np.array([state.problem.cost(candidates.interventions[i]) for i in near])
-    sizes = np.array([len(candidates.interventions[i]) for i in near])
-    chosen = near[np.lexsort((-gain[near], sizes, costs))[0]]
+    found = search(state, model, partial(_improvement, best), k_search, max_targets=max_targets)
+    near = np.flatnonzero(found.scores >= 0.95 * found.scores.max())
+    chosen = _cheapest(state, found, near)
+    gain = found.scores[chosen] * _scale(state, model)
     reason = (
-        f"largest expected improvement over the best expected outcome so far, "
-        f"{gain[chosen] * _scale(state, model):.3g}, among {len(gain)} candidates"
+        f"largest expected improvement over the best expected outcome so far, {gain:.3g}, "
+        f"among {len(found.scores)} candidates"
     )
-    warnings = state.posterior.warnings
-    return _suggestion(state, model, candidates.interventions[chosen], reason, warnings)
+    return _suggestion(state, model, found, chosen, reason)
+
+
+def thompson_sampling(
+    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
+) -> Suggestion:
+    """The best intervention by one member of the outcome model, drawn at random.
+
+    A member is a draw of graph and mechanisms from their posterior (Thompson 1933).
+    """
+    k_model, k_search, k_member = jax.random.split(key, 3)
+    model = fit_outcome_model(state, k_model)
+    # NumPy's generator: one number needs no compiled program.
+    uniform = np.random.default_rng(np.asarray(jax.random.key_data(k_member))).random()
+
+    def score(means: np.ndarray) -> np.ndarray:
+        return -means[:, int(uniform * means.shape[1])]
+
+    found = search(state, model, score, k_search, max_targets=max_targets)
+    near = np.flatnonzero(found.scores >= found.scores.max() - 1e-9)
+    chosen = _cheapest(state, found, near)
+    return _suggestion(state, model, found, chosen, "best under one draw of graph and mechanisms")
 
 
 def recommend(
     state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
 ) -> Suggestion:
     """The intervention with the best expected outcome by the model: what to do when trials end."""
-    model = fit_outcome_model(state, key)
-    candidates = _corners(state, model, max_targets)
-    expected = candidates.means.mean(axis=1)
-    near = np.flatnonzero(expected <= expected.min() + 0.01 * np.abs(expected.min()))
-    sizes = np.array([len(candidates.interventions[i]) for i in near])
-    chosen = near[np.lexsort((expected[near], sizes))[0]]
+    k_model, k_search = jax.random.split(key)
+    model = fit_outcome_model(state, k_model)
+    score: Score = _expected
+    found = search(state, model, score, k_search, max_targets=max_targets)
+    best = found.scores.max()
+    near = np.flatnonzero(found.scores >= best - 0.01 * abs(best))
+    sizes = found.candidates.there[near].sum(axis=1)
+    chosen = int(near[np.lexsort((-found.scores[near], sizes))[0]])
     reason = "best expected outcome of the target by the outcome model"
-    warnings = state.posterior.warnings
-    return _suggestion(state, model, candidates.interventions[chosen], reason, warnings)
+    return _suggestion(state, model, found, chosen, reason)
 
 
-def random_choice(state: AcquisitionState, key: jax.Array) -> Suggestion:
-    """A random non-empty subset of up to three settable variables, at uniform values."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    names = list(state.problem.may_set)
-    size = int(rng.integers(1, min(len(names), MAX_TARGETS) + 1))
-    chosen = rng.choice(len(names), size=size, replace=False)
-    values = {names[i]: float(rng.uniform(*state.range_of(names[i]))) for i in sorted(chosen)}
-    column = state.buffer.rows()[0][:, state.problem.variables.index(state.problem.target)]
-    return Suggestion(
-        make_intervention(values),
-        float(column.mean()),
-        float(column.std()),
-        state.problem.cost(values),
-        "random choice of variables and values",
-    )
+def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
+    """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
-
-def linear_oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
-    """The best corner for a known linear system: what nobody who does not know it can beat."""
-    model = LinearOutcomeModel.of_system(scm)
-
-    def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
-        candidates = _corners(state, model, max_targets)
-        chosen = int(candidates.means[:, 0].argmin())
-        return _suggestion(state, model, candidates.interventions[chosen], "knows the system", ())
-
-    return policy
-
-
-def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> LinearOutcomeModel:
-    """Take the state's graphs, or draw some from its posteriors, and a linear system for each."""
+    Mechanisms are linear where the data pass the check for linear Gaussian systems, and beyond 20
+    variables; elsewhere Gaussian processes.
+    """
     k_graphs, k_weights = jax.random.split(key)
     graphs = state.graphs
     if graphs is None:
         graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
-    return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
+    if is_linear(state):
+        return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
+    ranges = {name: state.range_of(name) for name in state.problem.may_set}
+    target = state.problem.target
+    return SmoothOutcomeModel.fit(state.buffer, graphs[:N_MEMBERS], target, k_weights, ranges)
 
 
-class _Candidates(NamedTuple):
-    interventions: list[dict[str, float]]
-    means: np.ndarray  # [n_candidates, n_members], signed: always to be made small
+def is_linear(state: AcquisitionState) -> bool:
+    """Whether the outcome model takes the mechanisms for linear."""
+    if len(state.problem.variables) > _MOST_SMOOTH:
+        return True
+    return looks_linear_gaussian(summary_of(state.buffer))
 
 
-def _corners(state: AcquisitionState, model: LinearOutcomeModel, max_targets: int) -> _Candidates:
-    """All corners of the ranges of all subsets of the variables that seem to matter most."""
-    problem, t = state.problem, model.variables.index(state.problem.target)
-    names = _most_relevant(state, model, t)
-    interventions: list[dict[str, float]] = []
-    means = []
-    ends = {name: state.range_of(name) for name in names}
-    for size in range(1, min(max_targets, len(names)) + 1):
-        signs = np.array(list(np.ndindex(*([2] * size))))
-        for subset in combinations(names, size):
-            chosen = [model.variables.index(name) for name in subset]
-            slopes, _ = model.effects(t, chosen)
-            values = np.array([ends[name] for name in subset])[np.arange(size), signs]
-            unit = (values - model.scaling.means[chosen]) / model.scaling.stds[chosen]
-            shift = np.einsum("ck,mk->cm", unit, slopes)
-            shift -= np.einsum("mk,mk->m", model.base[:, chosen], slopes)
-            means.append(problem.sign * (model.base[:, t] + shift))
-            interventions += [dict(zip(subset, row, strict=True)) for row in values.tolist()]
-    return _Candidates(interventions, np.concatenate(means))
+def _improvement(best: float, means: np.ndarray) -> np.ndarray:
+    """E max(best - f, 0) for f normal with the members' mean and deviation (Mockus 1978).
+
+    Members are few: their own average would see no improvement that one in a hundred has.
+    """
+    mean, deviation = means.mean(axis=1), np.maximum(means.std(axis=1), 1e-12)
+    z = (best - mean) / deviation
+    return np.asarray(deviation * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)))
 
 
-def _most_relevant(state: AcquisitionState, model: LinearOutcomeModel, t: int) -> list[str]:
-    names = list(state.problem.may_set)
-    if len(names) <= MAX_SETTABLE:
-        return names
-    reach = {}
-    for name in names:
-        i = model.variables.index(name)
-        low, high = state.range_of(name)
-        width = (high - low) / model.scaling.stds[i]
-        reach[name] = width * np.abs(model.total[:, i, t]).mean()
-    kept = set(sorted(names, key=lambda name: -reach[name])[:MAX_SETTABLE])
-    return [name for name in names if name in kept]
+def _expected(means: np.ndarray) -> np.ndarray:
+    return np.asarray(-means.mean(axis=1))
 
 
-def _best_tried(state: AcquisitionState, model: LinearOutcomeModel) -> float:
+def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
+    """Of some candidates the cheapest, then the smallest, then the best."""
+    variables = state.problem.variables
+    costs = [state.problem.cost(found.candidates.named(int(i), variables)) for i in near]
+    sizes = found.candidates.there[near].sum(axis=1)
+    return int(near[np.lexsort((-found.scores[near], sizes, np.array(costs)))[0]])
+
+
+def _best_tried(state: AcquisitionState, model: OutcomeModel) -> float:
     """The best expected outcome, by the model, of observing and of everything tried so far."""
     values, mask = state.buffer.all_rows()
-    t, sign = model.variables.index(state.problem.target), state.problem.sign
-    mask[:, t] = False
-    best = sign * model.base[:, t].mean()
-    for was_set in np.unique(mask[mask.any(axis=1)], axis=0):
-        chosen = np.flatnonzero(was_set)
-        tried = values[(mask == was_set).all(axis=1)][:, chosen]
-        slopes, _ = model.effects(t, chosen.tolist())
-        unit = (tried - model.scaling.means[chosen]) / model.scaling.stds[chosen]
-        # The mean over members of base + slopes . (unit - base), row by row.
-        offset = model.base[:, t] - np.einsum("mk,mk->m", model.base[:, chosen], slopes)
-        expected = offset.mean() + unit @ slopes.mean(axis=0)
-        best = min(best, float((sign * expected).min()))
-    return float(best)
+    mask[:, state.problem.variables.index(state.problem.target)] = False
+    tried: list[dict[str, float]] = [{}]
+    for row, was_set in zip(values, mask, strict=True):
+        done = {name: row[i] for i, name in enumerate(model.variables) if was_set[i]}
+        if done and done not in tried:
+            tried.append(done)
+    means = signed_means(state, model, Candidates.of(tried, model.variables))
+    return float(means.mean(axis=1).min())
 
 
-def _scale(state: AcquisitionState, model: LinearOutcomeModel) -> float:
+def _scale(state: AcquisitionState, model: OutcomeModel) -> float:
     return float(model.scaling.stds[model.variables.index(state.problem.target)])
 
 
 def _suggestion(
-    state: AcquisitionState,
-    model: LinearOutcomeModel,
-    values: dict[str, float],
-    reason: str,
-    warnings: tuple[str, ...],
+    state: AcquisitionState, model: OutcomeModel, found: Found, chosen: int, reason: str
 ) -> Suggestion:
+    values = found.candidates.named(chosen, model.variables)
     mean, _, std = model.predict(state.problem.target, values)
-    warnings += _extrapolates(state, mean)
     return Suggestion(
         make_intervention(values),
         mean,
         std,
         state.problem.cost(values),
         reason,
-        warnings,
+        (*state.posterior.warnings, *_extrapolates(state, mean)),
     )
 
 
@@ -216,5 +203,5 @@ def _extrapolates(state: AcquisitionState, mean: float) -> tuple[str, ...]:
     target = state.problem.target
     return (
         f"the expected {target!r} of {mean:.4g} lies outside of all outcomes so far ({low:.4g} to "
-        f"{high:.4g}): the outcome model is linear and extrapolates there",
+        f"{high:.4g}): the outcome model extrapolates there",
     )

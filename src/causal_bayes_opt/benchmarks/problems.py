@@ -68,11 +68,20 @@ class NamedProblem:
             ProblemError: it sets the target.
         """
         self._check(intervention)
-        done, target = make_intervention(intervention), self.problem.target
+        done = make_intervention(intervention)
         if _is_linear(self.scm):
-            return _linear_model(self.scm).predict(target, dict(done))[0]
-        mean = partial(_mean_by_sampling, self.scm, target, n=n, seed=seed)
-        return self.optimum + mean(intervention=done) - mean(intervention=self.optimal_intervention)
+            return _linear_model(self.scm).predict(self.problem.target, dict(done))[0]
+        difference = self.sampled_outcome(done, n=n, seed=seed) - self.sampled_outcome(
+            self.optimal_intervention, n=n, seed=seed
+        )
+        return self.optimum + difference
+
+    def sampled_outcome(
+        self, intervention: Mapping[str, float], *, n: int = 20_000, seed: int = 0
+    ) -> float:
+        """The target's mean under an intervention over `n` simulated rows."""
+        done = make_intervention(intervention)
+        return _mean_by_sampling(self.scm, self.problem.target, n=n, seed=seed, intervention=done)
 
     def data(
         self, n_observations: int, experiments_per_variable: int, seed: int

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from causal_bayes_opt.expert import padding
+from causal_bayes_opt.core import padding
 from causal_bayes_opt.expert.perceptron import BATCH, predictions
 
 Regressor: TypeAlias = Literal["least_squares", "mlp"]

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal_bayes_opt.core import padding
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.errors import check_name
-from causal_bayes_opt.expert import padding, parent_update
+from causal_bayes_opt.expert import parent_update
 from causal_bayes_opt.expert.candidates import candidate_sets
 from causal_bayes_opt.expert.doubly_robust import bootstrap_votes
 from causal_bayes_opt.expert.options import ParentScaleOptions

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal_bayes_opt.core import padding
 from causal_bayes_opt.errors import ConfigError
-from causal_bayes_opt.expert import padding
 
 Predictive: TypeAlias = Literal["exact", "public"]
 Noise: TypeAlias = Literal["unit", "learned"]

@@ -15,9 +15,10 @@ from pyrsistent import PMap, pmap
 from scipy.stats import qmc
 
 from causal_bayes_opt.acquisition.policy import Suggestion
+from causal_bayes_opt.core import padding
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
 from causal_bayes_opt.errors import ProblemError
-from causal_bayes_opt.expert import causal_gp, padding
+from causal_bayes_opt.expert import causal_gp
 from causal_bayes_opt.expert.parent_posterior import Beliefs
 
 # A set has an effect where its weight is above this, and it is among so many of the most probable.

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from causal_bayes_opt.acquisition.grpo import GRPOConfig
+from causal_bayes_opt.acquisition.policy_network import PolicyConfig
+from causal_bayes_opt.acquisition.rewards import RewardWeights
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, check_name, nearest
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig
@@ -17,6 +20,7 @@ from causal_bayes_opt.surrogate.predictor import Network, PredictorConfig
 from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.loop import LoopConfig
+from causal_bayes_opt.training.policy_training import PolicyRun, StartDistribution
 
 T = TypeVar("T")
 _SIZES = {"pairs": PredictorConfig, "rows": AxialConfig}
@@ -70,14 +74,7 @@ def read_run(path: str | Path) -> TrainingRun:
         ConfigError: the file is missing or no JSON, or has an unknown key or an impossible value;
             the message names the key, and the nearest one that exists.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"no such configuration: {str(path)!r}") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{str(path)!r} is no JSON: {error}") from error
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{str(path)!r} holds no JSON object")
+    data = _read(path)
     known = ("name", "architecture", "network", "systems", "design", "loop", "start", "stages")
     _refuse_unknown(data, known, "the configuration")
     architecture = data.get("architecture", "pairs")
@@ -91,6 +88,46 @@ def read_run(path: str | Path) -> TrainingRun:
         start=data.get("start"),
         stages=tuple(_stage(part, data) for part in data.get("stages", ())),
     )
+
+
+def read_policy_run(path: str | Path) -> PolicyRun:
+    """Read a run that trains a policy from a JSON file.
+
+    Its keys are name, network, starts (with systems), n_starts, grpo (with rewards), imitation and
+    loop.
+
+    Raises:
+        ConfigError: see `read_run`.
+    """
+    data = dict(_read(path))
+    _refuse_unknown(data, [f.name for f in dataclasses.fields(PolicyRun)], "the configuration")
+    starts, grpo = dict(data.get("starts", {})), dict(data.get("grpo", {}))
+    if "systems" in starts:
+        starts["systems"] = _build(SystemDistribution, starts["systems"], "systems")
+    if "rewards" in grpo:
+        grpo["rewards"] = _build(RewardWeights, grpo["rewards"], "rewards")
+    imitation = data.get("imitation")
+    return PolicyRun(
+        name=str(data.get("name", Path(path).stem)),
+        network=_build(PolicyConfig, data.get("network", {}), "network"),
+        starts=_build(StartDistribution, starts, "starts"),
+        n_starts=int(data.get("n_starts", PolicyRun.n_starts)),
+        grpo=_build(GRPOConfig, grpo, "grpo"),
+        imitation=None if imitation is None else _build(LoopConfig, imitation, "imitation"),
+        loop=_build(LoopConfig, data.get("loop", {}), "loop"),
+    )
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no such configuration: {str(path)!r}") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{str(path)!r} is no JSON: {error}") from error
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{str(path)!r} holds no JSON object")
+    return data
 
 
 def _stage(data: Any, run: Mapping[str, Any]) -> Stage:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import haiku as hk
 import jax
@@ -21,7 +21,6 @@ from jax.sharding import Mesh
 from safetensors.numpy import load_file, save_file
 
 from causal_bayes_opt.errors import ConfigError, ModelError
-from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.surrogate.training import TrainingDistribution
 from causal_bayes_opt.training.parallel import everywhere, using
 from causal_bayes_opt.training.sources import Place, Simulated, Source
@@ -85,6 +84,36 @@ class LoopConfig:
             raise ConfigError("validate_every cannot be negative, and patience must be at least 1")
 
 
+@runtime_checkable
+class OwnSteps(Protocol):
+    """A source that knows better than one gradient step a batch."""
+
+    @property
+    def updates(self) -> int:
+        """Changes of the weights in each step of the loop."""
+        ...
+
+    def step(self, model: Any, optimizer: optax.GradientTransformation) -> StepFunction:
+        """What takes the place of `make_step`; traced."""
+        ...
+
+
+class Trainable(Protocol):
+    """What the loop must know of a network; the rest is between it and its source."""
+
+    def init(self, key: jax.Array) -> hk.Params:
+        """Draw parameters."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Its configuration as JSON values."""
+        ...
+
+    def __hash__(self) -> int:
+        """Compiled steps are kept by network."""
+        ...
+
+
 class LoopState(NamedTuple):
     """Everything that a step changes."""
 
@@ -109,7 +138,7 @@ class Progress(NamedTuple):
 
 
 def train(
-    model: Network,
+    model: Trainable,
     source: TrainingDistribution | Source,
     config: LoopConfig,
     folder: Path | None = None,
@@ -137,7 +166,7 @@ def train(
     """
     if isinstance(source, TrainingDistribution):
         source = Simulated(source, config.batch_size)
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, source.updates if isinstance(source, OwnSteps) else 1)
     state = _initial(model, optimizer, config, start)
     described = describe_run(model, source, config, start)
     writes = folder is not None and jax.process_index() == 0
@@ -204,9 +233,12 @@ def make_step(
     return step
 
 
-def make_optimizer(config: LoopConfig) -> optax.GradientTransformation:
-    """AdamW with clipping, warm-up and a cosine to zero; gradients averaged over batches."""
-    steps = max(config.steps // config.accumulation, 1)
+def make_optimizer(config: LoopConfig, updates: int = 1) -> optax.GradientTransformation:
+    """AdamW with clipping, warm-up and a cosine to zero; gradients averaged over batches.
+
+    `updates` is how often a step of the loop changes the weights.
+    """
+    steps = max(config.steps * updates // config.accumulation, 1)
     warmup = min(config.warmup_steps, max(steps // 5, 1))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warmup, max(steps, warmup + 1), 0.0
@@ -221,7 +253,7 @@ def make_optimizer(config: LoopConfig) -> optax.GradientTransformation:
 
 
 def describe_run(
-    model: Network,
+    model: Trainable,
     source: Source,
     config: LoopConfig,
     start: hk.Params | None = None,
@@ -307,7 +339,7 @@ def _named_leaves(state: LoopState) -> list[tuple[str, jax.Array]]:
 
 
 def _initial(
-    model: Network,
+    model: Trainable,
     optimizer: optax.GradientTransformation,
     config: LoopConfig,
     start: hk.Params | None = None,
@@ -335,10 +367,13 @@ def _what_is_compiled(config: LoopConfig) -> LoopConfig:
 
 @lru_cache(maxsize=8)
 def _advance(
-    model: Network, source: Source, config: LoopConfig, mesh: Mesh | None
+    model: Trainable, source: Source, config: LoopConfig, mesh: Mesh | None
 ) -> Callable[[LoopState, Any, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
     """The compiled step, kept for another run of the same kind."""
-    step = make_step(partial(source.loss, model), make_optimizer(config), mesh)
+    if isinstance(source, OwnSteps):
+        step = source.step(model, make_optimizer(config, source.updates))
+    else:
+        step = make_step(partial(source.loss, model), make_optimizer(config), mesh)
 
     @jax.jit
     def advance(

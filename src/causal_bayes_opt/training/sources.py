@@ -62,7 +62,7 @@ class Source(Protocol):
         ...
 
     def loss(
-        self, model: Network, params: hk.Params, batch: Any, key: jax.Array
+        self, model: Any, params: hk.Params, batch: Any, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of a batch and its parts, scalars; traced."""
         ...

@@ -1,4 +1,4 @@
-"""Shapes and precision of the expert: padded sizes that are compiled once, float64 throughout."""
+"""Shapes and precision of jitted code: padded sizes that are compiled once, float64 on request."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""Policies to compare with: chance, chance among likely parents, and one that knows the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
+from causal_bayes_opt.acquisition.policy import Policy, Suggestion
+from causal_bayes_opt.acquisition.search import MAX_TARGETS, search
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.intervention import make_intervention
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scm import SCM
+
+_ROWS = 256
+
+
+def random_choice(state: AcquisitionState, key: jax.Array) -> Suggestion:
+    """A random non-empty subset of up to three settable variables, at uniform values."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    names = list(state.problem.may_set)
+    size = int(rng.integers(1, min(len(names), MAX_TARGETS) + 1))
+    chosen = rng.choice(len(names), size=size, replace=False)
+    return _at_random(
+        state, [names[i] for i in sorted(chosen)], rng, "random choice of variables and values"
+    )
+
+
+def random_over_parents(state: AcquisitionState, key: jax.Array) -> Suggestion:
+    """A parent set drawn from the posterior, at uniform values.
+
+    Members that may not be set are left out; where none is left, a random settable variable.
+    """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    listed = state.posterior.top_sets(256)
+    probs = np.array([p for _, p in listed])
+    drawn = listed[int(rng.choice(len(listed), p=probs / probs.sum()))][0]
+    names = [name for name in state.problem.may_set if name in drawn][:MAX_TARGETS]
+    if not names:
+        names = [str(rng.choice(state.problem.may_set))]
+    return _at_random(state, names, rng, "likely parents at random values")
+
+
+def oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
+    """The best intervention for a known system: what nobody who does not know it can beat.
+
+    Exact for linear systems; for others by simulation and search.
+    """
+    model: OutcomeModel
+    if all(m.function is None and not m.activations for m in scm.mechanisms.values()):
+        model = LinearOutcomeModel.of_system(scm)
+    else:
+        model = KnownSystem.of(scm)
+
+    def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
+        found = search(state, model, lambda means: -means[:, 0], key, max_targets)
+        values = found.candidates.named(int(found.scores.argmax()), model.variables)
+        mean, _, std = model.predict(state.problem.target, values)
+        cost = state.problem.cost(values)
+        return Suggestion(make_intervention(values), mean, std, cost, "knows the system")
+
+    return policy
+
+
+@dataclass(frozen=True)
+class KnownSystem:
+    """An outcome model of one member that simulates a known system, always with the same noise.
+
+    Attributes:
+        scm: the system.
+        variables: its names.
+        scaling: none: it answers in the system's own units.
+    """
+
+    scm: SCM
+    variables: tuple[str, ...]
+    scaling: Scaling
+
+    @classmethod
+    def of(cls, scm: SCM) -> KnownSystem:
+        """Wrap a system."""
+        d = len(scm.variables)
+        return cls(scm, scm.variables, Scaling(np.zeros(d), np.ones(d)))
+
+    @property
+    def corners_suffice(self) -> bool:
+        """False: nothing is known about the shape of its outcomes."""
+        return False
+
+    def means(self, target: str, candidates: Candidates) -> np.ndarray:
+        """Expected outcomes ``[n_candidates, 1]``."""
+        n = len(candidates.columns)
+        return np.array(
+            [[self.predict(target, candidates.named(i, self.variables))[0]] for i in range(n)]
+        )
+
+    def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
+        """Mean of the target, 0, and the standard deviation of one outcome."""
+        rows = sample(self.scm, _ROWS, intervention=intervention, seed=0)
+        mechanism = self.scm.mechanism(target)
+        means = mechanism.mean(rows[list(mechanism.parents)].to_numpy())
+        return float(means.mean()), 0.0, float(rows[target].std(ddof=0))
+
+
+def _at_random(
+    state: AcquisitionState, names: list[str], rng: np.random.Generator, reason: str
+) -> Suggestion:
+    values = {name: float(rng.uniform(*state.range_of(name))) for name in names}
+    column = state.buffer.rows()[0][:, state.problem.variables.index(state.problem.target)]
+    return Suggestion(
+        make_intervention(values),
+        float(column.mean()),
+        float(column.std()),
+        state.problem.cost(values),
+        reason,
+    )

@@ -1,0 +1,248 @@
+"""A trained policy network as a policy: saved, loaded, and asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import haiku as hk
+import jax
+import numpy as np
+
+from causal_bayes_opt.acquisition import linear_mechanisms
+from causal_bayes_opt.acquisition import policy_network as net
+from causal_bayes_opt.acquisition.features import (
+    POLICY_ENCODING_VERSION,
+    History,
+    Question,
+    features,
+)
+from causal_bayes_opt.acquisition.graph_samples import sample_graphs
+from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.policy import Suggestion
+from causal_bayes_opt.acquisition.search import MAX_TARGETS
+from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
+from causal_bayes_opt.core.intervention import make_intervention
+from causal_bayes_opt.core.padding import bucket, pad
+from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.weights import load_weights, save_weights
+from causal_bayes_opt.errors import ModelError, check_name
+
+FORMAT = "causal_bayes_opt.policy/1"
+DEFAULT_POLICY = "grpo-linear-v1"
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A policy network with its weights and its card.
+
+    Attributes:
+        name: what it is called in answers.
+        network: the pure functions.
+        params: the weights.
+        card: what it was trained on, and measured; JSON values.
+    """
+
+    name: str
+    network: net.PolicyNetwork
+    params: hk.Params
+    card: Mapping[str, Any]
+
+
+def save_policy(trained: TrainedPolicy, path: str | Path) -> Path:
+    """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
+    path = Path(path).with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(trained.params, path.with_suffix(".safetensors"))
+    header = {"format": FORMAT, "name": trained.name, **trained.network.describe()}
+    path.write_text(json.dumps({**header, "card": trained.card}, indent=1) + "\n")
+    return path
+
+
+@cache
+def load_policy(name_or_path: str | Path = DEFAULT_POLICY) -> TrainedPolicy:
+    """Load a shipped policy by its name, or any by the path of its header.
+
+    Raises:
+        ModelError: no such policy, or a file that does not fit this version, and why.
+    """
+    path = _find(name_or_path)
+    try:
+        header = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{str(path)!r} is no policy header: {error}") from error
+    if header.get("format") != FORMAT:
+        raise ModelError(
+            f"{str(path)!r} has the format {header.get('format')!r}; this version reads {FORMAT!r}"
+        )
+    if header["encoding_version"] != POLICY_ENCODING_VERSION:
+        raise ModelError(
+            f"{str(path)!r} was trained for encoding {header['encoding_version']} of states; this "
+            f"version has encoding {POLICY_ENCODING_VERSION}; train it again or use the version "
+            "that made it"
+        )
+    network = net.PolicyNetwork(net.PolicyConfig(**header["config"]))
+    params = load_weights(path.with_suffix(".safetensors"))
+    expected = jax.tree.map(np.shape, dict(network.init(jax.random.key(0))))
+    if jax.tree.map(np.shape, params) != expected:
+        raise ModelError(f"the weights beside {str(path)!r} do not fit its configuration")
+    return TrainedPolicy(header["name"], network, params, header["card"])
+
+
+@dataclass(frozen=True)
+class LearnedPolicy:
+    """A trained network as a policy: the likeliest action in one pass.
+
+    Attributes:
+        policy: the network, or its name or path; it is loaded at the first question.
+        max_targets: most variables set at once.
+    """
+
+    policy: TrainedPolicy | str | Path = DEFAULT_POLICY
+    max_targets: int = MAX_TARGETS
+
+    @property
+    def trained(self) -> TrainedPolicy:
+        """The loaded network."""
+        given = self.policy
+        return given if isinstance(given, TrainedPolicy) else load_policy(given)
+
+    def __call__(self, state: AcquisitionState, key: jax.Array) -> Suggestion:
+        """The next experiment; the outcome that it foretells is the linear outcome model's.
+
+        Raises:
+            ProblemError: nothing may be set, or a range is missing.
+            ModelError: the network cannot be loaded.
+        """
+        trained = self.trained
+        k_graphs, k_model = jax.random.split(key)
+        graphs = state.graphs
+        if graphs is None:
+            graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
+        scaling = Scaling.of(state.buffer)
+        asked, room = question(state, scaling)
+        chosen, place = _act(trained.network, self.max_targets)(
+            trained.params, _mechanisms(state, graphs, scaling, room), asked, history(state, room)
+        )
+        names = state.problem.variables
+        values = {}
+        for i in np.flatnonzero(np.asarray(chosen)):
+            low, high = state.range_of(names[i])
+            values[names[i]] = low + 0.5 * (float(place[i]) + 1.0) * (high - low)
+        model = LinearOutcomeModel.fit(state.buffer, graphs, k_model)
+        mean, _, std = model.predict(state.problem.target, values)
+        return Suggestion(
+            make_intervention(values),
+            mean,
+            std,
+            state.problem.cost(values),
+            f"likeliest action of the network {trained.name}",
+            state.posterior.warnings,
+        )
+
+
+def question(state: AcquisitionState, scaling: Scaling) -> tuple[Question, int]:
+    """What is asked as padded arrays, and to how many variables they are padded."""
+    problem = state.problem
+    d = len(problem.variables)
+    room = bucket(d, 8)
+    settable = np.array([name in problem.may_set for name in problem.variables])
+    ends = np.zeros((d, 2))
+    cost = np.zeros(d)
+    for i in np.flatnonzero(settable):
+        name = problem.variables[i]
+        low, high = state.range_of(name)
+        ends[i] = (np.array([low, high]) - scaling.means[i]) / scaling.stds[i]
+        cost[i] = problem.cost({name: 0.5 * (low + high)})
+    cost = cost / max(cost[settable].mean(), 1e-12)
+    told: list[Any] = [
+        pad(np.ones(d, dtype=bool), room),
+        pad(settable, room),
+        np.asarray(problem.variables.index(problem.target)),
+        *(np.float32(x) for x in (problem.sign, pad(ends[:, 0], room), pad(ends[:, 1], room))),
+        np.float32(pad(cost, room)),
+    ]
+    asked = Question(*told)
+    return asked, room
+
+
+def history(state: AcquisitionState, room: int) -> History:
+    """What the state's trials tried, as padded arrays; rows from before them do not count."""
+    problem, scaling = state.problem, Scaling.of(state.buffer)
+    values, mask = state.buffer.all_rows()
+    t = problem.variables.index(problem.target)
+    values = scaling.apply(values)[len(values) - state.step :]
+    mask = mask[len(mask) - state.step :]
+    outcomes = problem.sign * np.where(mask[:, t], np.nan, values[:, t])
+    finite = np.isfinite(outcomes)
+    best, was_set, at = 0.0, np.zeros(len(scaling.means), dtype=bool), np.zeros(len(scaling.means))
+    if finite.any() and np.nanmin(outcomes) < 0.0:
+        row = int(np.nanargmin(outcomes))
+        best, was_set = float(outcomes[row]), mask[row]
+        at = np.where(was_set, values[row], 0.0)
+    told: list[Any] = [
+        np.float32(pad(mask.sum(axis=0), room)),
+        np.float32(best),
+        pad(was_set, room),
+        np.float32(pad(at, room)),
+        np.float32(state.step),
+    ]
+    return History(*told)
+
+
+def _mechanisms(
+    state: AcquisitionState, graphs: np.ndarray, scaling: Scaling, room: int
+) -> linear_mechanisms.LinearMechanisms:
+    values, mask = state.buffer.rows()
+    rows, slots = bucket(len(values), 64), bucket(max(int(graphs.sum(axis=1).max()), 1), 2)
+    found: linear_mechanisms.LinearMechanisms = _fit(
+        np.float32(pad(scaling.apply(values), rows, room)),
+        pad(mask, rows, room),
+        np.arange(rows) < len(values),
+        linear_mechanisms.parent_columns(pad(graphs, len(graphs), room, room), slots),
+    )
+    return found
+
+
+@jax.jit
+def _fit(
+    values: jax.Array,
+    mask: jax.Array,
+    is_row: jax.Array,
+    parents: linear_mechanisms.ParentColumns,
+) -> linear_mechanisms.LinearMechanisms:
+    return linear_mechanisms.fit(linear_mechanisms.moments(values, mask, is_row), parents)
+
+
+@lru_cache(maxsize=8)
+def _act(network: net.PolicyNetwork, max_targets: int) -> Any:
+    @jax.jit
+    def act(
+        params: hk.Params,
+        mechanisms: linear_mechanisms.LinearMechanisms,
+        asked: Question,
+        told: History,
+    ) -> net.Action:
+        seen = features(mechanisms, asked, told)
+        distribution = network.apply(params, seen, asked.present)
+        likeliest = net.Action((distribution.logits > 0) & asked.settable, distribution.mean)
+        return net.legal(likeliest, distribution, asked.settable, max_targets)
+
+    return act
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix == ".json" or path.exists():
+        return path.with_suffix(".json")
+    if path.with_suffix(".json").exists():
+        return path.with_suffix(".json")
+    folder = Path(str(resources.files("causal_bayes_opt.acquisition") / "pretrained"))
+    shipped = sorted(found.stem for found in folder.glob("*.json"))
+    check_name(str(name_or_path), shipped, "policy")
+    return folder / f"{name_or_path}.json"

@@ -1,0 +1,291 @@
+"""Gaussian-process mechanisms: how one variable follows from its parents, learned from rows.
+
+The prior of a mechanism over its standardised parents x is a Gaussian process with kernel
+
+    1 + a^2 x . x' + sum_i b_i^2 exp(-(x_i - x'_i)^2 / 2 l_i^2)
+      + c^2 exp(-sum_i (x_i - x'_i)^2 / 2 l_i^2)
+
+(a linear part, a smooth function of each parent alone as in Duvenaud, Nickisch and Rasmussen 2011,
+and one of all together) and Gaussian noise. Scales are learned by marginal likelihood. Functions
+are drawn in a basis: sines on an interval for each parent (Solin and Särkkä 2020), random Fourier
+features for all together (Rahimi and Recht 2007), so that a row is a rank-one step and the cost of
+a prediction does not depend on the number of rows.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from causal_bayes_opt.core.padding import double
+
+N_SINES, N_FEATURES = 32, 32
+LEARN_FROM = 96  # rows; more would be slower and hardly better
+_STEPS, _RATE = 40, 0.15
+_STARTS = (0.3, 1.5)  # length scales
+_SHORTEST, _LEAST_NOISE = 0.15, 0.01
+
+
+class Scales(NamedTuple):
+    """What the kernel needs, for one mechanism; slots without a parent are not looked at."""
+
+    linear: jax.Array  # a, []
+    alone: jax.Array  # b [n_slots]
+    together: jax.Array  # c, []
+    lengths: jax.Array  # l [n_slots]
+    noise: jax.Array  # standard deviation, []
+
+
+class Domain(NamedTuple):
+    """Where the sines of each parent live."""
+
+    centre: jax.Array  # [n_slots]
+    half: jax.Array  # [n_slots]
+
+
+class Weights(NamedTuple):
+    """Posterior of a function's weights in its basis, whose prior is standard normal."""
+
+    mean: jax.Array  # [n_basis]
+    root: jax.Array  # [n_basis, n_basis], upper; mean + root z is a draw
+    scale: jax.Array  # [n_basis, n_basis], root root'
+
+
+def n_basis(n_slots: int) -> int:
+    """Number of basis functions for so many slots."""
+    return 1 + n_slots + n_slots * N_SINES + N_FEATURES
+
+
+def learn_scales(x: np.ndarray, y: np.ndarray, n_slots: int) -> Scales:
+    """Learn the scales of one mechanism by marginal likelihood under weak priors.
+
+    Answers are kept by the rows: as long as these do not change, asking again costs nothing.
+
+    Args:
+        x: standardised parents ``[n_rows, n_parents]``, at most `LEARN_FROM` rows.
+        y: the variable ``[n_rows]``, in its standardised units.
+        n_slots: pad to so many parents.
+    """
+    return _remembered(
+        np.ascontiguousarray(x, np.float64).tobytes(),
+        np.ascontiguousarray(y, np.float64).tobytes(),
+        x.shape[1],
+        n_slots,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) -> Scales:
+    y = np.frombuffer(y_bytes)
+    x = np.frombuffer(x_bytes).reshape(len(y), n_parents)
+    rows = np.zeros((LEARN_FROM, n_slots))
+    rows[: len(y), :n_parents] = x
+    with double():
+        found = _learn(
+            rows,
+            np.pad(y, (0, LEARN_FROM - len(y))),
+            np.arange(LEARN_FROM) < len(y),
+            np.arange(n_slots) < n_parents,
+        )
+    kept: Scales = jax.tree.map(np.asarray, found)
+    return kept
+
+
+@jax.jit
+def _learn(x: jax.Array, y: jax.Array, is_row: jax.Array, there: jax.Array) -> Scales:
+    squares = jnp.where(there, (x[:, None] - x[None, :]) ** 2, 0.0)
+    optimizer = optax.adam(_RATE)
+
+    def loss(free: Scales) -> jax.Array:
+        return _negative_log_posterior(free, x, squares, y, is_row, there)
+
+    def climb(length: jax.Array) -> tuple[jax.Array, Scales]:
+        k = there.shape[0]
+        centres = _prior(jnp.full(k, 0.5), jnp.full(k, 1.0))
+        start = centres._replace(lengths=jnp.full(k, jnp.log(length)))
+
+        def step(carry: tuple[Scales, optax.OptState], _: None) -> tuple[tuple, None]:  # type: ignore[type-arg]
+            free, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(free), state)
+            return (optax.apply_updates(free, updates), state), None
+
+        (free, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=_STEPS)
+        return loss(free), free
+
+    losses, found = jax.lax.map(climb, jnp.asarray(_STARTS))
+    best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
+    return _natural(jax.tree.map(lambda leaf: leaf[best], found))
+
+
+def _prior(alone: jax.Array, lengths: jax.Array) -> Scales:
+    """Centres of the scales' log-normal priors, as logarithms."""
+    together, noise = jnp.asarray(0.3), jnp.asarray(0.5)
+    return Scales(*map(jnp.log, (jnp.asarray(1.0), alone, together, lengths, noise)))
+
+
+def _natural(free: Scales) -> Scales:
+    scales = Scales(*map(jnp.exp, free))
+    return scales._replace(lengths=_SHORTEST + scales.lengths, noise=_LEAST_NOISE + scales.noise)
+
+
+def _negative_log_posterior(
+    free: Scales,
+    x: jax.Array,
+    squares: jax.Array,
+    y: jax.Array,
+    is_row: jax.Array,
+    there: jax.Array,
+) -> jax.Array:
+    scales = _natural(free)
+    bent = squares / scales.lengths**2
+    alone = (jnp.where(there, scales.alone**2, 0.0) * jnp.exp(-0.5 * bent)).sum(axis=-1)
+    together = scales.together**2 * jnp.exp(-0.5 * bent.sum(axis=-1))
+    kernel = 1.0 + scales.linear**2 * (x @ x.T) + alone + together
+    both = is_row[:, None] & is_row[None, :]
+    noise = jnp.where(is_row, scales.noise**2, 1.0)
+    root = jnp.linalg.cholesky(jnp.where(both, kernel, 0.0) + jnp.diag(noise))
+    half = jax.scipy.linalg.solve_triangular(root, jnp.where(is_row, y, 0.0), lower=True)
+    evidence = -0.5 * half @ half - jnp.log(jnp.diag(root)).sum()
+    centres = _prior(jnp.full_like(free.alone, 0.5), jnp.full_like(free.lengths, 1.0))
+    away = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)
+    slots = jnp.where(there, away.alone + away.lengths, 0.0).sum()
+    loss: jax.Array = 0.5 * (away.linear + away.together + away.noise + slots) - evidence
+    return loss
+
+
+def basis(
+    x: jax.Array, there: jax.Array, scales: Scales, domain: Domain, waves: jax.Array
+) -> jax.Array:
+    """Basis functions ``[..., n_basis]`` at parents ``[..., n_slots]``, scaled by the prior.
+
+    Args:
+        x: standardised parents.
+        there: bool ``[n_slots]``, False where there is no parent.
+        scales: of the kernel.
+        domain: of the sines.
+        waves: standard normal frequencies and uniform phases, ``[n_features, n_slots + 1]``.
+    """
+    x = jnp.where(there, x, 0.0)
+    order = jnp.arange(1, N_SINES + 1, dtype=x.dtype)
+    sines = jnp.sin(_angle(x, domain)[..., None] * order) * _amplitudes(there, scales, domain)
+    return jnp.concatenate(
+        [
+            jnp.ones_like(x[..., :1]),
+            scales.linear * x,
+            sines.reshape(*x.shape[:-1], -1),
+            _together(x, scales, waves),
+        ],
+        axis=-1,
+    )
+
+
+def evaluate(
+    x: jax.Array,
+    weights: jax.Array,
+    there: jax.Array,
+    scales: Scales,
+    domain: Domain,
+    waves: jax.Array,
+) -> jax.Array:
+    """Return ``basis(x) @ weights``, ``[...]``, without the basis: sines by Clenshaw's recurrence.
+
+    Args:
+        x: standardised parents ``[..., n_slots]``.
+        weights: ``[n_basis]``.
+        there: see `basis`.
+        scales: see `basis`.
+        domain: see `basis`.
+        waves: see `basis`.
+    """
+    x = jnp.where(there, x, 0.0)
+    slots = x.shape[-1]
+    angle = _angle(x, domain)
+    coefficients = weights[1 + slots : -N_FEATURES].reshape(slots, N_SINES)
+    coefficients = coefficients * _amplitudes(there, scales, domain)
+    twice = 2.0 * jnp.cos(angle)
+    last = before = jnp.zeros_like(angle)
+    for k in range(N_SINES - 1, -1, -1):
+        last, before = coefficients[:, k] + twice * last - before, last
+    alone = (last * jnp.sin(angle)).sum(axis=-1)
+    together = _together(x, scales, waves) @ weights[-N_FEATURES:]
+    return weights[0] + scales.linear * (x @ weights[1 : 1 + slots]) + alone + together
+
+
+def _angle(x: jax.Array, domain: Domain) -> jax.Array:
+    """The argument of the first sine: 0 to pi over the interval, held at its ends."""
+    inside = jnp.clip(x - domain.centre, -domain.half, domain.half) + domain.half
+    return jnp.pi * inside / (2.0 * domain.half)
+
+
+def _amplitudes(there: jax.Array, scales: Scales, domain: Domain) -> jax.Array:
+    """Prior deviations of the sines ``[n_slots, n_sines]``: roots of the kernel's spectrum."""
+    order = jnp.arange(1, N_SINES + 1, dtype=domain.half.dtype)
+    frequency = jnp.pi * order / (2.0 * domain.half[:, None])
+    bell = jnp.exp(-0.25 * (frequency * scales.lengths[:, None]) ** 2)
+    power = jnp.sqrt(jnp.sqrt(2.0 * jnp.pi) * scales.lengths / domain.half)[:, None] * bell
+    return jnp.where(there, scales.alone, 0.0)[:, None] * power
+
+
+def _together(x: jax.Array, scales: Scales, waves: jax.Array) -> jax.Array:
+    angles = (x / scales.lengths) @ waves[:, :-1].T + 2 * jnp.pi * waves[:, -1]
+    return scales.together * jnp.sqrt(2.0 / N_FEATURES) * jnp.cos(angles)
+
+
+@jax.jit
+def fit_weights(
+    x: jax.Array,
+    y: jax.Array,
+    is_row: jax.Array,
+    there: jax.Array,
+    scales: Scales,
+    domain: Domain,
+    waves: jax.Array,
+) -> Weights:
+    """Condition functions on rows, one function after the other (leading axis of every argument).
+
+    Args:
+        x: standardised parents ``[n_functions, n_rows, n_slots]``.
+        y: ``[n_functions, n_rows]``.
+        is_row: bool, likewise, False where padded or where the variable was set.
+        there: bool ``[n_functions, n_slots]``.
+        scales: of the kernels.
+        domain: of the sines.
+        waves: see `basis`; the same for all.
+    """
+
+    def one(arguments: tuple) -> Weights:  # type: ignore[type-arg]
+        x, y, is_row, there, scales, domain = arguments
+        design = basis(x, there, scales, domain, waves) * is_row[:, None] / scales.noise
+        precision = design.T @ design + jnp.eye(design.shape[1])
+        lower = jnp.linalg.cholesky(precision)
+        identity = jnp.eye(len(lower))
+        root = jax.scipy.linalg.solve_triangular(lower, identity, lower=True).T
+        mean = root @ (root.T @ (design.T @ (y * is_row / scales.noise)))
+        return Weights(mean, root, root @ root.T)
+
+    found: Weights = jax.lax.map(one, (x, y, is_row, there, scales, domain))
+    return found
+
+
+def add_row(weights: Weights, features: jax.Array, y: jax.Array, noise: jax.Array) -> Weights:
+    """Add one row to a function's posterior by a rank-one step; the result is that of all rows.
+
+    Args:
+        weights: before the row.
+        features: `basis` at its parents ``[n_basis]``.
+        y: its value.
+        noise: standard deviation.
+    """
+    towards = weights.scale @ features
+    spread = noise**2 + features @ towards
+    mean = weights.mean + towards * (y - features @ weights.mean) / spread
+    # root' root'^T = root (I - u u' / spread) root^T with u = root^T features (Potter 1963).
+    u = weights.root.T @ features
+    shrink = 1.0 / (spread + noise * jnp.sqrt(spread))
+    root = weights.root - shrink * jnp.outer(towards, u)
+    return Weights(mean, root, weights.scale - jnp.outer(towards, towards) / spread)

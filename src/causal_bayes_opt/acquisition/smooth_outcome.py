@@ -1,0 +1,322 @@
+"""The outcome model for mechanisms that are not linear: systems of Gaussian-process mechanisms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
+from causal_bayes_opt.acquisition.outcome import Candidates
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.graphs import ancestors, topological_order
+from causal_bayes_opt.core.padding import bucket, double, pad
+from causal_bayes_opt.core.scaling import Scaling
+
+N_MEMBERS = 24
+N_ROWS = 8  # observed rows from which a member's systems start
+_EVERY = 5  # experiments, before scales are learned anew
+_TRIED = 32  # experiments among the rows from which scales are learned
+_REACH = 2.0  # length scales between the data and the end of the sines' interval
+
+
+class _Schedule(NamedTuple):
+    """For each member the mechanisms on the way to the target, causes first."""
+
+    node: np.ndarray  # int [n_members, n_steps], n_vars where there is none
+    function: np.ndarray  # int [n_members, n_steps], position among the distinct mechanisms
+    distinct: list[tuple[int, tuple[int, ...]]]  # (variable, its parents)
+
+
+class _Functions(NamedTuple):
+    """Distinct mechanisms as arrays, leading axis ``[n_functions]``."""
+
+    columns: jax.Array  # int [., n_slots]
+    there: jax.Array  # bool [., n_slots]
+    scales: smooth.Scales
+    domain: smooth.Domain
+
+
+@dataclass(frozen=True)
+class SmoothOutcomeModel:
+    """Systems ``[n_members]`` whose mechanisms are functions drawn from their posteriors.
+
+    A member starts from observed rows and follows what changes: what was set takes its value, and
+    each variable that depends on it moves by the difference of its mechanism there and as
+    observed. So noise, and what hidden variables do to others, stays as it was in the row.
+
+    Attributes:
+        variables: names, in order.
+        scaling: of the observational rows.
+        target: the variable whose outcomes are asked for.
+        rows: observed rows ``[n_rows, n_vars]``, standardised.
+        schedule: which mechanism is followed when.
+        functions: the mechanisms.
+        draws: their weights, ``[n_members, n_steps, n_basis]``.
+        waves: of the basis.
+        noise: standard deviation of the target around its mechanism, in each member.
+    """
+
+    variables: tuple[str, ...]
+    scaling: Scaling
+    target: str
+    rows: np.ndarray
+    schedule: _Schedule
+    functions: _Functions
+    draws: np.ndarray
+    waves: np.ndarray
+    noise: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        buffer: ExperienceBuffer,
+        graphs: np.ndarray,
+        target: str,
+        key: jax.Array,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+    ) -> SmoothOutcomeModel:
+        """Draw the mechanisms of the graphs, bool ``[n_members, n_vars, n_vars]``.
+
+        Args:
+            buffer: all rows; one informs every variable that was not set in it.
+            graphs: one for each member.
+            target: the variable whose outcomes will be asked for.
+            key: of everything drawn.
+            ranges: where predictions will be asked for, beyond where rows are.
+        """
+        scaling, names = Scaling.of(buffer), tuple(buffer.get_variable_names())
+        values, mask = buffer.rows()
+        values = scaling.apply(values)
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        schedule = _schedule(graphs, names.index(target))
+        slots = bucket(max((len(parents) for _, parents in schedule.distinct), default=1), 2)
+        waves = np.random.default_rng(0).normal(size=(smooth.N_FEATURES, slots + 1))
+        waves[:, -1] = np.random.default_rng(1).random(smooth.N_FEATURES)
+        ends = _ends(values, scaling, names, ranges or {})
+        functions = _functions(schedule.distinct, values, mask, slots, ends)
+        posterior = _posterior(functions, schedule.distinct, values, mask, waves)
+        steps = schedule.node.shape[1]
+        normals = rng.normal(size=(len(graphs), steps, smooth.n_basis(slots)))
+        mean, root = posterior.mean[schedule.function], posterior.root[schedule.function]
+        draws = mean + np.einsum("msab,msb->msa", root, normals)
+        observed = values[~mask.any(axis=1)]
+        picked = rng.choice(len(observed), N_ROWS, replace=len(observed) < N_ROWS)
+        t = names.index(target)
+        last = [int(np.flatnonzero(nodes == t)[-1]) for nodes in schedule.node]
+        noise = np.asarray(functions.scales.noise)[schedule.function[np.arange(len(graphs)), last]]
+        return cls(
+            names, scaling, target, observed[picked], schedule, functions, draws, waves, noise
+        )
+
+    @property
+    def corners_suffice(self) -> bool:
+        """False: an optimum may lie anywhere in a range."""
+        return False
+
+    def means(self, target: str, candidates: Candidates) -> np.ndarray:
+        """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""
+        return np.asarray(self._outcomes(candidates).mean(axis=-1))
+
+    def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
+        """Mean of the target, its standard deviation over members, and that of one outcome."""
+        outcomes = self._outcomes(Candidates.of([intervention], self.variables))[0]
+        means, t = outcomes.mean(axis=-1), self.variables.index(self.target)
+        held = np.square(self.noise).mean()
+        within = max(float(outcomes.var(axis=-1).mean()), float(held))
+        std = self.scaling.stds[t]
+        return (
+            float(means.mean() * std + self.scaling.means[t]),
+            float(means.std() * std),
+            float(np.sqrt(means.var() + within) * std),
+        )
+
+    def _outcomes(self, candidates: Candidates) -> np.ndarray:
+        """The target ``[n_candidates, n_members, n_rows]``, less its mean over observed rows."""
+        n, d = len(candidates.columns), len(self.variables)
+        room, wide = bucket(max(n, 1), 32), bucket(d, 4)
+        is_set, level = np.zeros((room, wide), dtype=bool), np.zeros((room, wide))
+        unit = candidates.standardised(self.scaling)
+        for slot in range(candidates.columns.shape[1]):
+            on = np.flatnonzero(candidates.there[:, slot])
+            is_set[on, candidates.columns[on, slot]] = True
+            level[on, candidates.columns[on, slot]] = unit[on, slot]
+        # A step without a mechanism writes into a column that nobody reads.
+        node = np.where(self.schedule.node < d, self.schedule.node, wide)
+        found = _follow(
+            jnp.asarray(is_set),
+            jnp.asarray(level, jnp.float32),
+            jnp.asarray(pad(self.rows, len(self.rows), wide), jnp.float32),
+            jnp.asarray(node),
+            jnp.asarray(self.schedule.function),
+            jax.tree.map(_single, self.functions),
+            jnp.asarray(self.draws, jnp.float32),
+            jnp.asarray(self.waves, jnp.float32),
+            self.variables.index(self.target),
+        )
+        return np.asarray(found, dtype=np.float64)[:n]
+
+
+def _schedule(graphs: np.ndarray, target: int) -> _Schedule:
+    steps: list[list[tuple[int, tuple[int, ...]]]] = []
+    for graph in graphs:
+        wanted = ancestors(graph, target)
+        wanted[target] = True
+        own = [
+            (int(node), tuple(np.flatnonzero(graph[:, node]).tolist()))
+            for node in topological_order(graph)
+            if wanted[node] and (node == target or graph[:, node].any())
+        ]
+        steps.append(own)
+    distinct = sorted({step for own in steps for step in own})
+    place = {step: i for i, step in enumerate(distinct)}
+    length = bucket(max(len(own) for own in steps), 1)
+    node = np.full((len(graphs), length), graphs.shape[1])
+    function = np.zeros((len(graphs), length), dtype=int)
+    for m, own in enumerate(steps):
+        node[m, : len(own)] = [step[0] for step in own]
+        function[m, : len(own)] = [place[step] for step in own]
+    return _Schedule(node, function, distinct)
+
+
+def _ends(
+    values: np.ndarray,
+    scaling: Scaling,
+    names: tuple[str, ...],
+    ranges: Mapping[str, tuple[float, float]],
+) -> np.ndarray:
+    """Lowest and highest standardised value ``[n_vars, 2]`` that rows have or that may be set."""
+    ends = np.stack([values.min(axis=0), values.max(axis=0)], axis=1)
+    for name, limits in ranges.items():
+        i = names.index(name)
+        unit = (np.asarray(limits) - scaling.means[i]) / scaling.stds[i]
+        ends[i] = min(ends[i, 0], unit[0]), max(ends[i, 1], unit[1])
+    return ends
+
+
+def _functions(
+    distinct: list[tuple[int, tuple[int, ...]]],
+    values: np.ndarray,
+    mask: np.ndarray,
+    slots: int,
+    ends: np.ndarray,
+) -> _Functions:
+    room = bucket(len(distinct), 4)
+    columns = np.zeros((room, slots), dtype=int)
+    there = np.zeros((room, slots), dtype=bool)
+    scales, centre, half = [], np.zeros((room, slots)), np.ones((room, slots))
+    for i, (node, parents) in enumerate(distinct):
+        k = len(parents)
+        columns[i, :k], there[i, :k] = parents, True
+        chosen = _learn_from(mask, node)
+        own = smooth.learn_scales(values[chosen][:, parents], values[chosen, node], slots)
+        scales.append(own)
+        low, high = ends[list(parents)].T if k else np.zeros((2, 0))
+        centre[i, :k] = (low + high) / 2
+        half[i, :k] = (high - low) / 2 + _REACH * own.lengths[:k]
+    scales += [scales[0]] * (room - len(distinct))
+    stacked: smooth.Scales = jax.tree.map(lambda *leaves: np.stack(leaves), *scales)
+    arrays: list[Any] = [columns, there, stacked, smooth.Domain(*_any(centre, half))]
+    return _Functions(*arrays)
+
+
+def _learn_from(mask: np.ndarray, node: int) -> np.ndarray:
+    """Positions of the rows from which a mechanism's scales are learned.
+
+    They change with every fifth experiment only, so that what was learned can be kept.
+    """
+    tried = mask.any(axis=1)
+    every = np.flatnonzero(tried & ~mask[:, node])
+    experiments = _thinned(every[: len(every) // _EVERY * _EVERY], _TRIED)
+    observed = np.flatnonzero(~tried)
+    spare = smooth.LEARN_FROM - len(experiments)
+    return np.concatenate([_thinned(observed, spare), experiments])
+
+
+def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread."""
+    if len(rows) <= most:
+        return rows
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, most).astype(int)])
+
+
+def _posterior(
+    functions: _Functions,
+    distinct: list[tuple[int, tuple[int, ...]]],
+    values: np.ndarray,
+    mask: np.ndarray,
+    waves: np.ndarray,
+) -> smooth.Weights:
+    rows, room = bucket(len(values), 64), len(functions.columns)
+    padded = pad(values, rows)
+    nodes = np.array([node for node, _ in distinct] + [0] * (room - len(distinct)))
+    is_row = np.zeros((room, rows), dtype=bool)
+    is_row[:, : len(values)] = ~mask[:, nodes].T
+    is_row[len(distinct) :] = False
+    with double():
+        found = smooth.fit_weights(
+            padded[:, functions.columns].swapaxes(0, 1),
+            padded[:, nodes].T,
+            is_row,
+            functions.there,
+            functions.scales,
+            functions.domain,
+            waves,
+        )
+    kept: smooth.Weights = jax.tree.map(np.asarray, found)
+    return kept
+
+
+@jax.jit
+def _follow(
+    is_set: jax.Array,
+    level: jax.Array,
+    rows: jax.Array,
+    node: jax.Array,
+    function: jax.Array,
+    functions: _Functions,
+    draws: jax.Array,
+    waves: jax.Array,
+    target: jax.Array,
+) -> jax.Array:
+    """What the target becomes, ``[n_candidates, n_members, n_rows]``, as a change of its value."""
+
+    def member(nodes: jax.Array, which: jax.Array, weights: jax.Array) -> jax.Array:
+        observed = jnp.pad(rows, ((0, 0), (0, 1)))
+        wide = jnp.pad(is_set, ((0, 0), (0, 1)))
+        start = jnp.where(
+            wide[:, None, :], jnp.pad(level, ((0, 0), (0, 1)))[:, None, :], observed[None]
+        )
+
+        def step(now: jax.Array, own: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+            j, f, w = own
+            columns, there, scales, domain = jax.tree.map(lambda leaf: leaf[f], functions)
+
+            def value(x: jax.Array) -> jax.Array:
+                return smooth.evaluate(x[..., columns], w, there, scales, domain, waves)
+
+            moved = observed[None, :, j] + value(now) - value(observed)[None]
+            column = jnp.where(wide[:, None, j], now[..., j], moved)
+            here = jnp.arange(now.shape[-1]) == j
+            return jnp.where(here, column[..., None], now), None
+
+        now, _ = jax.lax.scan(step, start, (nodes, which, weights))
+        return now[..., target] - observed[None, :, target]
+
+    found: jax.Array = jax.lax.map(lambda own: member(*own), (node, function, draws))
+    return jnp.moveaxis(found, 0, 1)
+
+
+def _any(*arrays: np.ndarray) -> list[Any]:
+    """Arrays of the host for fields that JAX reads as its own."""
+    return list(arrays)
+
+
+def _single(leaf: np.ndarray) -> jax.Array:
+    """Floats in float32, whole numbers and truth values as they are."""
+    array = np.asarray(leaf)
+    return jnp.asarray(array, jnp.float32 if array.dtype.kind == "f" else None)

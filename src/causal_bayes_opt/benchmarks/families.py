@@ -1,0 +1,108 @@
+"""Random problems: systems of a family with a target, ranges, and an optimum that is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import jax
+import numpy as np
+
+from causal_bayes_opt.acquisition.baselines import oracle
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.benchmarks.problems import NamedProblem
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.graphs import ancestors, random_graph
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.errors import ProblemError, check_name
+
+N_OBSERVATIONS = 100
+_MOST_PARENTS = 3
+_ATTEMPTS = 100
+_LEAST_SPAN = 0.05  # of the target's deviation: less is nothing that experiments could show
+
+
+@dataclass(frozen=True)
+class Family:
+    """What random problems of a family have in common.
+
+    Attributes:
+        mechanisms: see `SystemDistribution`.
+        graph: a key of `core.graphs.FAMILIES`.
+        n_vars: fewest and most variables.
+    """
+
+    mechanisms: tuple[str, ...]
+    graph: str = "erdos_renyi"
+    n_vars: tuple[int, int] = (3, 8)
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "linear": Family(("linear",)),
+        "linear-large": Family(("linear",), n_vars=(9, 20)),
+        "chain": Family(("linear",), "chain"),
+        "fork": Family(("linear",), "fork"),
+        "collider": Family(("linear",), "collider", (3, 4)),
+        "scale-free": Family(("linear",), "scale_free"),
+        "polynomial": Family(("polynomial",)),
+        "sigmoid": Family(("sigmoid",)),
+        "neural": Family(("neural",)),
+    }
+)
+"""The families by name."""
+
+
+@lru_cache(maxsize=256)
+def random_problem(family: str, number: int) -> NamedProblem:
+    """Problem `number` of a family.
+
+    The target is the variable with most parents, but at most 3. Every other variable may be set,
+    over the range of `N_OBSERVATIONS` observed rows. The optimum is over all sets of up to three
+    variables, for linear systems over all sets. Systems in which nothing that can be set moves the
+    target are left out.
+
+    Raises:
+        UnknownNameError: no such family.
+        ProblemError: a hundred systems in a row had nothing to set.
+    """
+    check_name(family, FAMILIES, "family of problems")
+    for attempt in range(_ATTEMPTS):
+        found = _problem(family, FAMILIES[family], number, attempt)
+        if found is not None:
+            return found
+    raise ProblemError(f"no system of the family {family!r} has a target that can be moved")
+
+
+def _problem(name: str, family: Family, number: int, attempt: int) -> NamedProblem | None:
+    code = sum(ord(letter) * 31**i for i, letter in enumerate(name)) % 2**31
+    rng = np.random.default_rng((code, number, attempt))
+    d = int(rng.integers(family.n_vars[0], family.n_vars[1] + 1))
+    graph = random_graph(family.graph, rng, d)
+    seed = int(rng.integers(2**31))
+    scm = random_scm(seed, d, SystemDistribution(mechanisms=family.mechanisms), graph)
+    parents = graph.sum(axis=0)
+    target = int(np.argmax(np.where(parents <= _MOST_PARENTS, parents, -1)))
+    if not ancestors(graph, target).any():
+        return None
+    scm = scm.with_target(scm.variables[target])
+    observed = sample(scm, N_OBSERVATIONS, seed=seed)
+    others = [v for v in scm.variables if v != scm.target]
+    ranges = {v: (float(observed[v].min()), float(observed[v].max())) for v in others}
+    assert scm.target is not None
+    problem = Problem(scm.variables, scm.target, ranges=ranges)
+    state = AcquisitionState(ExperienceBuffer.from_dataframe(observed), problem, {})
+    linear = family.mechanisms == ("linear",)
+    best = oracle(scm, max_targets=min(len(others), 8) if linear else 3)(state, jax.random.key(0))
+    # For mechanisms that are not linear: the same large sample as `expected_outcome` takes.
+    draft = NamedProblem(name, scm, problem, 0.0, best.intervention)
+    optimum = best.predicted_mean if linear else draft.sampled_outcome(best.intervention)
+    kept = NamedProblem(f"{name} {number}", scm, problem, optimum, best.intervention)
+    span = abs(optimum - kept.expected_outcome({}))
+    if span < _LEAST_SPAN * float(observed[scm.target].std()):
+        return None
+    return kept
