@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from causal_bayes_opt.acquisition.policy import Suggestion, expected_improvement
+from causal_bayes_opt.acquisition.policies import policy_named
+from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Cost, Direction, Problem
@@ -74,7 +75,7 @@ def infer_parents(
     check_question(buffer, target)
     posterior = surrogate(buffer, target, prior=prior)
     warnings = (*data_warnings(buffer), *posterior.warnings)
-    return replace(posterior, metadata=posterior.metadata.set("warnings", warnings))
+    return posterior.with_metadata(warnings=warnings)
 
 
 def suggest(
@@ -91,6 +92,7 @@ def suggest(
     method: str = "auto",
     seed: int = 0,
     ignore: Iterable[str] = (),
+    policy: str = "auto",
 ) -> Suggestion:
     """Suggest the next experiment: what to set, and to which values (in the data's units).
 
@@ -107,6 +109,7 @@ def suggest(
         method: see `infer_parents`.
         seed: the same seed gives the same suggestion.
         ignore: columns to leave out.
+        policy: who chooses: a name of `acquisition.policies.POLICIES`.
 
     Raises:
         DataError, UnknownNameError, MethodLimitError: see `infer_parents`.
@@ -121,11 +124,15 @@ def suggest(
             "a problem was given, and its parts again beside it; give either the problem or "
             "target, direction, ranges, settable and costs"
         )
-    return decide(buffer, problem, method, seed)[0]
+    return decide(buffer, problem, method, seed, policy)[0]
 
 
 def decide(
-    buffer: ExperienceBuffer, problem: Problem, method: str = "auto", seed: int = 0
+    buffer: ExperienceBuffer,
+    problem: Problem,
+    method: str = "auto",
+    seed: int = 0,
+    policy: str = "auto",
 ) -> tuple[Suggestion, AcquisitionState]:
     """The next experiment for a stated problem, and the state from which it was chosen.
 
@@ -134,11 +141,11 @@ def decide(
     """
     surrogate = surrogate_named(method)
     check_question(buffer, problem.target)
-    if not 0 <= seed < SEEDS:
-        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 to {SEEDS - 1}")
+    check_seed(seed)
+    choose = policy_named(policy)
     key_state, key_policy = jax.random.split(jax.random.key(seed))
     state = AcquisitionState.start(buffer, problem, surrogate, key=key_state)
-    suggestion = expected_improvement(state, key_policy)
+    suggestion = choose(state, key_policy)
     warnings = (*data_warnings(buffer), *suggestion.warnings)
     return replace(suggestion, warnings=warnings), state
 
@@ -175,6 +182,12 @@ def read_data(
         f"data of type {type(data).__name__!r} cannot be read; give a DataFrame, the path of a CSV "
         "file, an ExperienceBuffer or an array [n_rows, n_vars]"
     )
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ConfigError` unless a seed is a whole number that keys can be made of."""
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 to {SEEDS - 1}")
 
 
 def check_question(buffer: ExperienceBuffer, target: str) -> None:

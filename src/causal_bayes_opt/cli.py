@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
     from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 
-COMMANDS = ("parents", "suggest", "demo", "generate", "dataset", "train", "tune", "validate")
+COMMANDS = (
+    "parents",
+    "suggest",
+    "demo",
+    "generate",
+    "dataset",
+    "train",
+    "tune",
+    "train-policy",
+    "validate",
+)
 METHODS = ("auto", "exact", "network", "linear-gaussian-v1", "mixed-v1")
 SEEDS = 2**32
 
@@ -129,6 +139,12 @@ def _add_suggest(commands: Any) -> None:
         action="extend",
         help="variables that may be set; all but the target by default",
     )
+    parser.add_argument(
+        "--policy",
+        default="auto",
+        metavar="NAME",
+        help="who chooses: auto, expected_improvement, thompson_sampling, grpo-linear-v1, random",
+    )
     _add_seed(parser)
     parser.set_defaults(run=_suggest)
 
@@ -217,7 +233,7 @@ def _suggest(options: argparse.Namespace) -> None:
     settable = None if options.settable is None else tuple(options.settable)
     variables = tuple(buffer.get_variable_names())
     problem = Problem(variables, options.target, options.direction, ranges, settable)
-    suggestion, state = decide(buffer, problem, options.method, options.seed)
+    suggestion, state = decide(buffer, problem, options.method, options.seed, options.policy)
     if options.json:
         _print_record(_suggestion_record(suggestion, state))
     else:

@@ -15,14 +15,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from causal_bayes_opt.acquisition.baselines import oracle, random_choice
-from causal_bayes_opt.acquisition.policy import expected_improvement, recommend
+from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
+from causal_bayes_opt.acquisition.policy import expected_improvement
 from causal_bayes_opt.acquisition.state import AcquisitionState
-from causal_bayes_opt.acquisition.trials import run_trials
 from causal_bayes_opt.benchmarks.problems import NamedProblem, named_problem
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.table import DO_COLUMN
 from causal_bayes_opt.report import summary, write_report
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.metrics import Quality
@@ -236,18 +237,21 @@ def _study(
     for repeat in range(config.repeats):
         seed = config.seed + repeat
         for name, surrogate in surrogates.items():
-            trials = run_trials(
-                named.simulator(),
-                named.problem,
-                buffer,
-                surrogate,
+            pipeline = ACBOPipeline(
+                SurrogateUpdate(surrogate, seed),
                 expected_improvement,
-                recommend,
-                config.trials,
-                seed,
-                lambda _: progress.advance(task),
+                buffer,
+                named.problem,
+                seed=seed,
             )
-            runs[name].append([regret(trial.recommended) for trial in trials])
+            recommended = []
+            for number in range(config.trials):
+                tried = pipeline.ask().intervention
+                rows = named.simulator()(tried, 1, seed * 100_003 + number)
+                pipeline.tell(tried, rows.drop(columns=DO_COLUMN))
+                recommended.append(pipeline.recommend().intervention)
+                progress.advance(task)
+            runs[name].append([regret(intervention) for intervention in recommended])
         runs["random"].append(_random_trials(named, buffer, config.trials, seed, regret))
         progress.advance(task, config.trials)
     curves = {name: [round(float(v), 5) for v in np.mean(r, axis=0)] for name, r in runs.items()}

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from causal_bayes_opt.acquisition.baselines import oracle, random_choice, random_over_parents
+from causal_bayes_opt.acquisition.learned import LearnedPolicy, TrainedPolicy
 from causal_bayes_opt.acquisition.policy import expected_improvement, recommend, thompson_sampling
+from causal_bayes_opt.acquisition.policy_network import PolicyConfig, PolicyNetwork
 from causal_bayes_opt.acquisition.search import MAX_TARGETS
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
@@ -16,6 +18,7 @@ from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ProblemError
+from causal_bayes_opt.expert.parent_scale import parent_scale_rule
 from causal_bayes_opt.surrogate.exact import exact_posterior
 
 SYSTEM = SCM.linear(
@@ -29,7 +32,13 @@ SYSTEM = SCM.linear(
     target="Ausbeute",
 )
 RANGES = {name: (-2.0, 1.0) for name in SYSTEM.variables if name != "Ausbeute"}
+UNTRAINED = PolicyNetwork(PolicyConfig(hidden_dim=8, num_layers=1, num_heads=2))
 POLICIES = {
+    "PARENT_SCALE": parent_scale_rule(),
+    "shipped network": LearnedPolicy(),
+    "untrained network": LearnedPolicy(
+        TrainedPolicy("untrained", UNTRAINED, UNTRAINED.init(jax.random.key(0)), {})
+    ),
     "random": random_choice,
     "random over parents": random_over_parents,
     "Thompson sampling": thompson_sampling,
@@ -71,6 +80,30 @@ def test_suggestion_is_legal_and_repeatable(frame, name, direction):
         assert -2.0 <= value <= 1.0
     assert np.isfinite([suggestion.predicted_mean, suggestion.predicted_std]).all()
     assert suggestion.predicted_std > 0
+
+
+ORDERED = [name for name in POLICIES if name not in ("random", "random over parents", "oracle")]
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_order_and_units_of_the_variables_do_not_matter(frame, name):
+    """The same choice from turned columns in other units; draws may differ, the best may not."""
+    turned = list(reversed(SYSTEM.variables))
+    shift, scale = 3.0, {"temperature": 10.0, "p H": 0.1, "Ausbeute": 5.0, "colour": 2.0}
+    other = frame[[*turned, "do"]].copy()
+    for variable in turned:
+        other[variable] = shift + scale[variable] * other[variable]
+    ranges = {v: tuple(shift + scale[v] * end for end in ends) for v, ends in RANGES.items()}
+    problem = Problem(tuple(turned), "Ausbeute", ranges=ranges, settable=("temperature", "p H"))
+    state = AcquisitionState.start(ExperienceBuffer.from_dataframe(other), problem, exact_posterior)
+    key = jax.random.key(4)
+    first = POLICIES[name](state_of(frame, ranges=RANGES, settable=("temperature", "p H")), key)
+    second = POLICIES[name](state, key)
+    assert set(first.intervention) == set(second.intervention)
+    for variable, value in first.intervention.items():
+        width = RANGES[variable][1] - RANGES[variable][0]
+        back = (second.intervention[variable] - shift) / scale[variable]
+        assert back == pytest.approx(value, abs=0.05 * width)
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -6,11 +6,11 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.stats import norm
 
+from causal_bayes_opt.core import padding
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, make_intervention
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scm import SCM
-from causal_bayes_opt.core import padding
 from causal_bayes_opt.expert import causal_gp, gp, trials
 from causal_bayes_opt.expert.bfgs import minimise
 from causal_bayes_opt.expert.options import ParentScaleOptions

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, multivariate_t
 
 from causal_bayes_opt.core import padding
-from causal_bayes_opt.expert import parent_update
 from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.expert import parent_update
 from causal_bayes_opt.expert.parent_update import NOISE_RATE, NOISE_SHAPE, replay
 
 SETS = np.array([[False, False], [True, False], [False, True], [True, True]])

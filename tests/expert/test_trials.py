@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from causal_bayes_opt.core import padding
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, make_intervention
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ProblemError
-from causal_bayes_opt.core import padding
 from causal_bayes_opt.expert import causal_gp, init, parent_update, suggest, trials
 from causal_bayes_opt.expert.options import ParentScaleOptions
 from causal_bayes_opt.expert.parent_posterior import Beliefs

@@ -25,8 +25,8 @@ import optax
 from causal_bayes_opt.core.padding import double
 
 N_SINES, N_FEATURES = 32, 32
-LEARN_FROM = 96  # rows; more would be slower and hardly better
-_STEPS, _RATE = 40, 0.15
+LEARN_FROM = 72  # rows; more would be slower and hardly better
+_STEPS, _RATE = 30, 0.2
 _STARTS = (0.3, 1.5)  # length scales
 _SHORTEST, _LEAST_NOISE = 0.15, 0.01
 

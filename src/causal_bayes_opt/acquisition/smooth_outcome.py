@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -13,14 +13,15 @@ import numpy as np
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.graphs import ancestors, topological_order
+from causal_bayes_opt.core.graphs import ancestors, reachable, topological_order
 from causal_bayes_opt.core.padding import bucket, double, pad
 from causal_bayes_opt.core.scaling import Scaling
 
-N_MEMBERS = 24
-N_ROWS = 8  # observed rows from which a member's systems start
-_EVERY = 5  # experiments, before scales are learned anew
-_TRIED = 32  # experiments among the rows from which scales are learned
+N_MEMBERS = 16
+N_ROWS = 16  # observed rows that are followed
+_MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
+_EVERY = 10  # experiments, before scales are learned anew
+_TRIED = 24  # experiments among the rows from which scales are learned
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
 
 
@@ -47,7 +48,9 @@ class SmoothOutcomeModel:
 
     A member starts from observed rows and follows what changes: what was set takes its value, and
     each variable that depends on it moves by the difference of its mechanism there and as
-    observed. So noise, and what hidden variables do to others, stays as it was in the row.
+    observed. So noise, and what hidden variables do to others, stays as it was in the row. Few
+    rows are followed; that the same rows lie above or below the average when nothing is set is
+    taken out by regression (control variates; Lavenberg and Welch 1981).
 
     Attributes:
         variables: names, in order.
@@ -59,6 +62,8 @@ class SmoothOutcomeModel:
         draws: their weights, ``[n_members, n_steps, n_basis]``.
         waves: of the basis.
         noise: standard deviation of the target around its mechanism, in each member.
+        unmoved: the target's mechanism in each member and row when nothing is set
+            ``[n_members, n_rows]``, less its mean over many rows.
     """
 
     variables: tuple[str, ...]
@@ -70,6 +75,7 @@ class SmoothOutcomeModel:
     draws: np.ndarray
     waves: np.ndarray
     noise: np.ndarray
+    unmoved: np.ndarray
 
     @classmethod
     def fit(
@@ -78,7 +84,7 @@ class SmoothOutcomeModel:
         graphs: np.ndarray,
         target: str,
         key: jax.Array,
-        ranges: Mapping[str, tuple[float, float]] | None = None,
+        ranges: Mapping[str, tuple[float, float]],
     ) -> SmoothOutcomeModel:
         """Draw the mechanisms of the graphs, bool ``[n_members, n_vars, n_vars]``.
 
@@ -87,17 +93,18 @@ class SmoothOutcomeModel:
             graphs: one for each member.
             target: the variable whose outcomes will be asked for.
             key: of everything drawn.
-            ranges: where predictions will be asked for, beyond where rows are.
+            ranges: of the variables that may be set.
         """
         scaling, names = Scaling.of(buffer), tuple(buffer.get_variable_names())
         values, mask = buffer.rows()
         values = scaling.apply(values)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        schedule = _schedule(graphs, names.index(target))
-        slots = bucket(max((len(parents) for _, parents in schedule.distinct), default=1), 2)
+        settable = [names.index(name) for name in ranges]
+        schedule = _schedule(graphs, names.index(target), settable)
+        slots = max(_size(max(len(parents) for _, parents in schedule.distinct)), 2)
         waves = np.random.default_rng(0).normal(size=(smooth.N_FEATURES, slots + 1))
         waves[:, -1] = np.random.default_rng(1).random(smooth.N_FEATURES)
-        ends = _ends(values, scaling, names, ranges or {})
+        ends = _ends(values, scaling, names, ranges)
         functions = _functions(schedule.distinct, values, mask, slots, ends)
         posterior = _posterior(functions, schedule.distinct, values, mask, waves)
         steps = schedule.node.shape[1]
@@ -109,9 +116,23 @@ class SmoothOutcomeModel:
         t = names.index(target)
         last = [int(np.flatnonzero(nodes == t)[-1]) for nodes in schedule.node]
         noise = np.asarray(functions.scales.noise)[schedule.function[np.arange(len(graphs)), last]]
-        return cls(
-            names, scaling, target, observed[picked], schedule, functions, draws, waves, noise
+        unmoved = np.zeros((len(graphs), N_ROWS))
+        model = cls(
+            names,
+            scaling,
+            target,
+            observed[picked],
+            schedule,
+            functions,
+            draws,
+            waves,
+            noise,
+            unmoved,
         )
+        nothing = Candidates.of([{}], names)
+        overall = model._follow(nothing, _thinned(observed, _MOST_ROWS))[0].mean(axis=-1)
+        own = model._follow(nothing, model.rows)[0]
+        return replace(model, unmoved=own - overall[:, None])
 
     @property
     def corners_suffice(self) -> bool:
@@ -120,14 +141,13 @@ class SmoothOutcomeModel:
 
     def means(self, target: str, candidates: Candidates) -> np.ndarray:
         """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""
-        return np.asarray(self._outcomes(candidates).mean(axis=-1))
+        return self._adjusted(self._follow(candidates, self.rows))
 
     def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
         """Mean of the target, its standard deviation over members, and that of one outcome."""
-        outcomes = self._outcomes(Candidates.of([intervention], self.variables))[0]
-        means, t = outcomes.mean(axis=-1), self.variables.index(self.target)
-        held = np.square(self.noise).mean()
-        within = max(float(outcomes.var(axis=-1).mean()), float(held))
+        levels = self._follow(Candidates.of([intervention], self.variables), self.rows)
+        means, t = self._adjusted(levels)[0], self.variables.index(self.target)
+        within = float(levels[0].var(axis=-1).mean() + np.square(self.noise).mean())
         std = self.scaling.stds[t]
         return (
             float(means.mean() * std + self.scaling.means[t]),
@@ -135,10 +155,18 @@ class SmoothOutcomeModel:
             float(np.sqrt(means.var() + within) * std),
         )
 
-    def _outcomes(self, candidates: Candidates) -> np.ndarray:
-        """The target ``[n_candidates, n_members, n_rows]``, less its mean over observed rows."""
+    def _adjusted(self, levels: np.ndarray) -> np.ndarray:
+        """Means over rows, less the part that these rows' luck explains."""
+        luck = self.unmoved
+        centred = luck - luck.mean(axis=-1, keepdims=True)
+        shared = (levels * centred).mean(axis=-1)
+        slope = shared / np.maximum((centred**2).mean(axis=-1), 1e-12)
+        return np.asarray(levels.mean(axis=-1) - np.clip(slope, 0.0, 1.0) * luck.mean(axis=-1))
+
+    def _follow(self, candidates: Candidates, rows: np.ndarray) -> np.ndarray:
+        """The target's mechanism ``[n_candidates, n_members, n_rows]`` where rows are led to."""
         n, d = len(candidates.columns), len(self.variables)
-        room, wide = bucket(max(n, 1), 32), bucket(d, 4)
+        room, wide = bucket(n, 64) if n > 1 else 1, bucket(d, 4)
         is_set, level = np.zeros((room, wide), dtype=bool), np.zeros((room, wide))
         unit = candidates.standardised(self.scaling)
         for slot in range(candidates.columns.shape[1]):
@@ -147,10 +175,10 @@ class SmoothOutcomeModel:
             level[on, candidates.columns[on, slot]] = unit[on, slot]
         # A step without a mechanism writes into a column that nobody reads.
         node = np.where(self.schedule.node < d, self.schedule.node, wide)
-        found = _follow(
+        found = _follow_rows(
             jnp.asarray(is_set),
             jnp.asarray(level, jnp.float32),
-            jnp.asarray(pad(self.rows, len(self.rows), wide), jnp.float32),
+            jnp.asarray(pad(rows, len(rows), wide), jnp.float32),
             jnp.asarray(node),
             jnp.asarray(self.schedule.function),
             jax.tree.map(_single, self.functions),
@@ -161,26 +189,33 @@ class SmoothOutcomeModel:
         return np.asarray(found, dtype=np.float64)[:n]
 
 
-def _schedule(graphs: np.ndarray, target: int) -> _Schedule:
+def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Schedule:
+    """The mechanisms between what may be set and the target; nothing else can move."""
     steps: list[list[tuple[int, tuple[int, ...]]]] = []
     for graph in graphs:
         wanted = ancestors(graph, target)
-        wanted[target] = True
+        reached = reachable(graph)[list(settable)].any(axis=0)
         own = [
             (int(node), tuple(np.flatnonzero(graph[:, node]).tolist()))
             for node in topological_order(graph)
-            if wanted[node] and (node == target or graph[:, node].any())
+            if node == target or (wanted[node] and reached[node])
         ]
         steps.append(own)
     distinct = sorted({step for own in steps for step in own})
     place = {step: i for i, step in enumerate(distinct)}
-    length = bucket(max(len(own) for own in steps), 1)
+    length = _size(max(len(own) for own in steps))
     node = np.full((len(graphs), length), graphs.shape[1])
     function = np.zeros((len(graphs), length), dtype=int)
     for m, own in enumerate(steps):
         node[m, : len(own)] = [step[0] for step in own]
         function[m, : len(own)] = [place[step] for step in own]
     return _Schedule(node, function, distinct)
+
+
+def _size(n: int) -> int:
+    """The next of the sizes that are compiled: powers of two, and three quarters of them."""
+    even = bucket(n, 1)
+    return even * 3 // 4 if even > 2 and n <= even * 3 // 4 else even
 
 
 def _ends(
@@ -227,7 +262,7 @@ def _functions(
 def _learn_from(mask: np.ndarray, node: int) -> np.ndarray:
     """Positions of the rows from which a mechanism's scales are learned.
 
-    They change with every fifth experiment only, so that what was learned can be kept.
+    They change with every tenth experiment only, so that what was learned can be kept.
     """
     tried = mask.any(axis=1)
     every = np.flatnonzero(tried & ~mask[:, node])
@@ -272,7 +307,7 @@ def _posterior(
 
 
 @jax.jit
-def _follow(
+def _follow_rows(
     is_set: jax.Array,
     level: jax.Array,
     rows: jax.Array,
@@ -283,7 +318,7 @@ def _follow(
     waves: jax.Array,
     target: jax.Array,
 ) -> jax.Array:
-    """What the target becomes, ``[n_candidates, n_members, n_rows]``, as a change of its value."""
+    """See `SmoothOutcomeModel._follow`; the target's own noise is left out."""
 
     def member(nodes: jax.Array, which: jax.Array, weights: jax.Array) -> jax.Array:
         observed = jnp.pad(rows, ((0, 0), (0, 1)))
@@ -299,13 +334,15 @@ def _follow(
             def value(x: jax.Array) -> jax.Array:
                 return smooth.evaluate(x[..., columns], w, there, scales, domain, waves)
 
-            moved = observed[None, :, j] + value(now) - value(observed)[None]
+            there_now = value(now)
+            moved = there_now + (observed[:, j] - value(observed))[None]
+            moved = jnp.where(j == target, there_now, moved)
             column = jnp.where(wide[:, None, j], now[..., j], moved)
             here = jnp.arange(now.shape[-1]) == j
             return jnp.where(here, column[..., None], now), None
 
         now, _ = jax.lax.scan(step, start, (nodes, which, weights))
-        return now[..., target] - observed[None, :, target]
+        return now[..., target]
 
     found: jax.Array = jax.lax.map(lambda own: member(*own), (node, function, draws))
     return jnp.moveaxis(found, 0, 1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
-import jax
 import numpy as np
 import pandas as pd
 
+from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
 from causal_bayes_opt.acquisition.policy import Policy, recommend
-from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.benchmarks.problems import NamedProblem
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem
@@ -22,6 +22,7 @@ from causal_bayes_opt.expert.options import ParentScaleOptions
 from causal_bayes_opt.expert.state import ParentScaleState
 from causal_bayes_opt.surrogate.protocol import Surrogate
 
+CHECKPOINTS = (1, 2, 5, 10, 20)  # trials after which a recommendation is asked for
 _SAMPLE = 5000  # rows for expected outcomes that have no closed form
 
 
@@ -50,11 +51,11 @@ class Study:
     """What one contender did on one problem.
 
     Attributes:
-        regret: normalised simple regret of what is recommended after each trial ``[n_trials]``: 0
-            is the optimum, 1 is doing nothing.
+        regret: normalised simple regret of what is recommended after each of `CHECKPOINTS` as far
+            as there are so many trials: 0 is the optimum, 1 is doing nothing.
         outcomes: expected outcome of what each trial set ``[n_trials]``.
         noisy: what each trial gave: one outcome, or the mean of many ``[n_trials]``.
-        values: expected outcome of what is recommended after each trial ``[n_trials]``.
+        values: expected outcome of what is recommended, likewise.
         seconds: of each decision, posterior included ``[n_trials]``.
         gap: the measure of Branchini et al. (2023) of the expected outcomes.
         noisy_gap: the same of what the trials gave.
@@ -82,6 +83,7 @@ def run_study(
     simulate, target = named.simulator(), named.problem.target
     nothing = named.expected_outcome({}, n=_SAMPLE)
     outcomes, noisy, values, seconds = [], [], [], []
+    wanted = [k for k in CHECKPOINTS if k <= trials]
     for number in range(trials):
         began = time.perf_counter()
         intervention = contender.ask()
@@ -90,7 +92,8 @@ def run_study(
         contender.tell(intervention, rows.drop(columns=DO_COLUMN, errors="ignore"))
         outcomes.append(named.expected_outcome(intervention, n=_SAMPLE))
         noisy.append(float(rows[target].mean()))
-        values.append(named.expected_outcome(contender.recommend(), n=_SAMPLE))
+        if number + 1 in wanted:
+            values.append(named.expected_outcome(contender.recommend(), n=_SAMPLE))
     sign, span = named.problem.sign, abs(named.optimum - nothing)
     return Study(
         sign * (np.array(values) - named.optimum) / span,
@@ -122,7 +125,14 @@ def gap(outcomes: Sequence[float] | np.ndarray, optimum: float) -> float:
 def by_policy(policy: Policy, surrogate: Surrogate, recommended: Policy = recommend) -> Entry:
     """A policy with a surrogate as contender."""
     return lambda problem, buffer, seed: _PolicyContender(
-        policy, recommended, surrogate, problem, buffer.copy(), seed
+        ACBOPipeline(
+            SurrogateUpdate(surrogate, seed),
+            policy,
+            buffer,
+            problem,
+            recommendation=recommended,
+            seed=seed,
+        )
     )
 
 
@@ -139,38 +149,17 @@ def by_parent_scale(options: ParentScaleOptions) -> Entry:
 
 @dataclass
 class _PolicyContender:
-    policy: Policy
-    recommended: Policy
-    surrogate: Surrogate
-    problem: Problem
-    buffer: ExperienceBuffer
-    seed: int
-    step: int = 0
-    _state: AcquisitionState | None = None
+    pipeline: ACBOPipeline
 
     def ask(self) -> Intervention:
-        key = jax.random.fold_in(jax.random.key(self.seed), self.step)
-        return self.policy(self._now(), key).intervention
+        return self.pipeline.ask().intervention
 
     def tell(self, intervention: Intervention, rows: pd.DataFrame) -> None:
-        for row in rows.to_dict("records"):
-            self.buffer.add_intervention(intervention, {str(k): float(v) for k, v in row.items()})
-        self.step, self._state = self.step + 1, None
+        self.pipeline.tell(intervention, rows)
 
     def recommend(self) -> Intervention:
-        state = self._now()
-        # The state is made anew when asked, so that a decision's seconds hold its posterior.
-        self._state = None
-        key = jax.random.fold_in(jax.random.key(self.seed + 1), self.step)
-        return self.recommended(state, key).intervention
-
-    def _now(self) -> AcquisitionState:
-        if self._state is None:
-            key = jax.random.fold_in(jax.random.key(self.seed + 2), self.step)
-            self._state = AcquisitionState.start(
-                self.buffer, self.problem, self.surrogate, key=key, step=self.step
-            )
-        return self._state
+        # A copy, so that the posterior after a trial counts to the next decision's seconds.
+        return copy(self.pipeline).recommend().intervention
 
 
 @dataclass

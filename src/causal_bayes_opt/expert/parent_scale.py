@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from typing import Any
 
+import jax
 import numpy as np
 from rich.progress import Progress
 
-from causal_bayes_opt.acquisition.policy import Suggestion
+from causal_bayes_opt.acquisition.policy import Policy, Suggestion
+from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
 from causal_bayes_opt.core.sample import sample
@@ -115,6 +117,20 @@ def observe(
         beliefs = beliefs.after(values[-1:], mask[-1:], drop=state.n_trials > 0)
     bench = trials.update(state.bench, beliefs)
     return ParentScaleState(problem, buffer, beliefs, bench, tried, state.n_trials + 1)
+
+
+def parent_scale_rule(options: ParentScaleOptions | None = None) -> Policy:
+    """PARENT_SCALE as a policy: its beliefs and its choice, from all rows of a state.
+
+    The surrogate's posteriors are not looked at. All experiments count as made before the start, so
+    that no set of parents is dropped for good.
+    """
+
+    def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
+        seed = int(np.asarray(jax.random.key_data(key))[-1])
+        return suggest(init(state.buffer, state.problem, options, seed=seed))
+
+    return policy
 
 
 class PARENT_SCALE:  # noqa: N801  # the algorithm's own name, and the interface

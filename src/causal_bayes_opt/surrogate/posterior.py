@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -65,6 +66,12 @@ class ParentSetPosterior:
                 raise DataError(f"the marginals lack {name!r}")
         self._require_numbers()
 
+    def with_metadata(self, **entries: Any) -> ParentSetPosterior:
+        """The same posterior with further entries in its metadata; nothing is checked again."""
+        other = copy(self)
+        object.__setattr__(other, "metadata", self.metadata.update(entries))
+        return other
+
     @classmethod
     def from_log_probs(
         cls,
@@ -110,13 +117,13 @@ class ParentSetPosterior:
         left_out = 1.0 - sum(sets.values()) if len(probs) > MAX_SETS else 0.0
         return cls(
             target_variable=target,
-            posterior_probs=pmap(sets),
+            posterior_probs=sets,  # type: ignore[arg-type]  # made immutable once, by the constructor
             uncertainty=uncertainty,
             metadata=pmap(dict(metadata or {})),
             variables=tuple(variables),
-            marginals=pmap(
-                {name: float(marginals[i]) for i, name in enumerate(variables) if name != target}
-            ),
+            marginals={  # type: ignore[arg-type]
+                name: float(marginals[i]) for i, name in enumerate(variables) if name != target
+            },
             mass_left_out=max(left_out, 0.0),
         )
 

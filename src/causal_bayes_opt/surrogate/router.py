@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -198,6 +198,5 @@ def _support(network: NetworkSurrogate, buffer: ExperienceBuffer) -> Support:
 
 
 def _because(posterior: ParentSetPosterior, choice: Choice) -> ParentSetPosterior:
-    metadata = posterior.metadata.set("chosen_because", choice.reason)
     warnings = (*posterior.warnings, *choice.warnings)
-    return replace(posterior, metadata=metadata.set("warnings", warnings))
+    return posterior.with_metadata(chosen_because=choice.reason, warnings=warnings)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import haiku as hk
 import jax
 import numpy as np
 from pyrsistent import PMap, pmap
 
+from causal_bayes_opt.acquisition.pipeline import SurrogateUpdate
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import DataError, MethodLimitError, check_name
 from causal_bayes_opt.surrogate.network import TrainedModel, network_posteriors
 from causal_bayes_opt.surrogate.posterior import ParentSet, ParentSetPosterior, all_subsets
 from causal_bayes_opt.surrogate.predictor import AmortizedModel
+from causal_bayes_opt.surrogate.protocol import EdgePrior
 
-SurrogateUpdate: TypeAlias = Callable[
-    [AcquisitionState, Mapping[str, float], Mapping[str, float]], AcquisitionState
-]
 MAX_ENUMERATED = 16
 _SOURCE = "amortized_model"
 
@@ -37,7 +35,7 @@ def integrate_amortized_with_buffer(
         UnknownNameError: the target is not in the buffer.
         DataError: fewer than 2 observational rows or a constant column.
     """
-    return _posteriors(buffer, amortized_model, model_params, (target_variable,))[target_variable]
+    return _Amortized(amortized_model, model_params)(buffer, target_variable)
 
 
 def convert_amortized_to_posterior(
@@ -142,16 +140,35 @@ def create_amortized_surrogate_update_fn(
     amortized_model: AmortizedModel, model_params: hk.Params
 ) -> SurrogateUpdate:
     """Return ``(state, intervention, outcome) -> state`` with the model's new posteriors."""
+    return SurrogateUpdate(_Amortized(amortized_model, model_params))
 
-    def surrogate_update_fn(
-        state: AcquisitionState, intervention: Mapping[str, float], outcome: Mapping[str, float]
-    ) -> AcquisitionState:
-        buffer = state.buffer.copy()
-        buffer.add_intervention(intervention, outcome)
-        posteriors = _posteriors(buffer, amortized_model, model_params, None)
-        return update_state_with_intervention(state, intervention, outcome, posteriors)
 
-    return surrogate_update_fn
+@dataclass(frozen=True, eq=False)
+class _Amortized:
+    """A model with its weights as a surrogate."""
+
+    model: AmortizedModel
+    params: hk.Params
+
+    def __call__(
+        self,
+        buffer: ExperienceBuffer,
+        target: str,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> ParentSetPosterior:
+        check_name(target, buffer.get_variable_names(), "target")
+        return _posteriors(buffer, self.model, self.params, (target,), prior)[target]
+
+    def posteriors(
+        self,
+        buffer: ExperienceBuffer,
+        *,
+        prior: EdgePrior | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, ParentSetPosterior]:
+        return _posteriors(buffer, self.model, self.params, None, prior)
 
 
 def _posteriors(
@@ -159,14 +176,11 @@ def _posteriors(
     model: AmortizedModel,
     params: hk.Params,
     targets: tuple[str, ...] | None,
+    prior: EdgePrior | None = None,
 ) -> dict[str, ParentSetPosterior]:
-    for target in targets or ():
-        check_name(target, buffer.get_variable_names(), "target")
-    found = network_posteriors(TrainedModel(_SOURCE, model, params, {}), buffer, targets)
-    return {
-        name: replace(posterior, metadata=posterior.metadata.set("source", _SOURCE))
-        for name, posterior in found.items()
-    }
+    trained = TrainedModel(_SOURCE, model, params, {})
+    found = network_posteriors(trained, buffer, targets, prior=prior)
+    return {name: posterior.with_metadata(source=_SOURCE) for name, posterior in found.items()}
 
 
 def _from_probs(

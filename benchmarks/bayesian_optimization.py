@@ -1,0 +1,108 @@
+"""Plain Bayesian optimisation over all settable variables, by BoTorch; it knows of no graph.
+
+Needs torch, which no environment of this repository brings: see CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
+
+
+def entry(problem: Problem, buffer: ExperienceBuffer, seed: int) -> BayesianOptimization:
+    """A contender for `causal_bayes_opt.benchmarks.runner`."""
+    return BayesianOptimization(problem, buffer, seed)
+
+
+@dataclass
+class BayesianOptimization:
+    """A Gaussian process from all settable variables to the target, and log expected improvement.
+
+    It learns from every row, observed ones too (at most 100 of them): what a variable was counts,
+    not who set it. Every trial sets all variables.
+    """
+
+    problem: Problem
+    buffer: ExperienceBuffer
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.buffer = self.buffer.copy()
+        names, data = self.problem.variables, self.buffer.get_observations_as_array()
+        self.columns = [names.index(name) for name in self.problem.may_set]
+        ranges = [
+            self.problem.range_of(names[i]) or (data[:, i].min(), data[:, i].max())
+            for i in self.columns
+        ]
+        self.ends = np.array(ranges)
+
+    def ask(self) -> Intervention:
+        """The point of the largest log expected improvement."""
+        import torch
+        from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+        from botorch.optim import optimize_acqf
+
+        torch.manual_seed(self.seed * 1000 + len(self.buffer))
+        model, x = self._fitted()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            best, _ = optimize_acqf(
+                qLogNoisyExpectedImprovement(model, x, prune_baseline=True),
+                bounds=torch.tensor([[0.0] * x.shape[1], [1.0] * x.shape[1]], dtype=x.dtype),
+                q=1,
+                num_restarts=4,
+                raw_samples=64,
+            )
+        return self._named(best[0].numpy())
+
+    def tell(self, intervention: Intervention, rows: pd.DataFrame) -> None:
+        """Keep the mean of the rows: a process with a thousand rows a trial would not end."""
+        mean = {str(name): float(value) for name, value in rows.mean().items()}
+        self.buffer.add_intervention(intervention, {**mean, **intervention})
+
+    def recommend(self) -> Intervention:
+        """The best posterior mean among a sequence of points and those tried."""
+        import torch
+
+        model, x = self._fitted()
+        d = len(self.columns)
+        grid = torch.quasirandom.SobolEngine(d, seed=0).draw(1024).to(x)
+        corners = torch.tensor(list(np.ndindex(*([2] * min(d, 8)))), dtype=x.dtype)
+        if d <= 8:
+            grid = torch.cat([grid, corners])
+        with torch.no_grad():
+            mean = model.posterior(torch.cat([grid, x.clamp(0, 1)])).mean[:, 0]
+        return self._named(torch.cat([grid, x.clamp(0, 1)])[int(mean.argmax())].numpy())
+
+    def _fitted(self) -> tuple[object, object]:
+        import torch
+        from botorch.fit import fit_gpytorch_mll
+        from botorch.models import SingleTaskGP
+        from botorch.models.transforms import Standardize
+        from gpytorch.mlls import ExactMarginalLogLikelihood
+
+        torch.set_num_threads(1)
+        values, mask = self.buffer.rows()
+        t = self.problem.variables.index(self.problem.target)
+        observed = np.flatnonzero(~mask.any(axis=1))[:100]
+        chosen = np.concatenate([observed, np.flatnonzero(mask.any(axis=1) & ~mask[:, t])])
+        low, high = self.ends.T
+        x = torch.tensor((values[np.ix_(chosen, self.columns)] - low) / (high - low))
+        y = torch.tensor(-self.problem.sign * values[chosen, t])[:, None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = SingleTaskGP(x, y, outcome_transform=Standardize(1))
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        return model, x
+
+    def _named(self, point: np.ndarray) -> Intervention:
+        low, high = self.ends.T
+        values = low + np.clip(point, 0.0, 1.0) * (high - low)
+        names = self.problem.may_set
+        return make_intervention(dict(zip(names, values.tolist(), strict=True)))

@@ -1,0 +1,185 @@
+"""Regret of policies on problems with known optima; ``python -m benchmarks.regret`` writes a page.
+
+Results are kept in runs/regret.jsonl, a line a study, so that the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import bayesian_optimization
+from benchmarks.regret_page import write_page
+from causal_bayes_opt.acquisition.baselines import oracle, random_choice, random_over_parents
+from causal_bayes_opt.acquisition.learned import LearnedPolicy
+from causal_bayes_opt.acquisition.policy import (
+    Policy,
+    Suggestion,
+    expected_improvement,
+    thompson_sampling,
+)
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.benchmarks.families import random_problem
+from causal_bayes_opt.benchmarks.problems import PROBLEMS, NamedProblem, named_problem
+from causal_bayes_opt.benchmarks.runner import (
+    Entry,
+    by_parent_scale,
+    by_policy,
+    run_study,
+)
+from causal_bayes_opt.core.intervention import make_intervention
+from causal_bayes_opt.expert.options import ParentScaleOptions
+from causal_bayes_opt.surrogate.router import auto_posterior
+
+RESULTS = Path("runs/regret.jsonl")
+LEARNED = LearnedPolicy()
+
+
+class Cell(NamedTuple):
+    """Problems, methods and how many trials; `many` outcomes of each."""
+
+    problem: str
+    methods: tuple[str, ...]
+    trials: int
+    many: int = 1
+
+
+def best_tried(state: AcquisitionState, key: Any) -> Suggestion:
+    """What a policy without a model recommends: the trial with the best single outcome."""
+    values, mask = state.buffer.rows()
+    t = state.problem.variables.index(state.problem.target)
+    trials = range(len(values) - state.step, len(values))
+    best = min(trials, key=lambda i: state.problem.sign * values[i, t])
+    done = {v: values[best, i] for i, v in enumerate(state.problem.variables) if mask[best, i]}
+    outcome = float(values[best, t])
+    return Suggestion(
+        make_intervention(done), outcome, 0.0, state.problem.cost(done), "best so far"
+    )
+
+
+def entry_of(method: str, named: NamedProblem) -> Entry:
+    """The contender of a name for a problem."""
+    by_model: Mapping[str, Policy] = {
+        "expected improvement": expected_improvement,
+        "Thompson sampling": thompson_sampling,
+    }
+    if method in by_model:
+        return by_policy(by_model[method], auto_posterior)
+    if method == "GRPO network":
+        return by_policy(LEARNED, auto_posterior, LEARNED)
+    if method == "random":
+        return by_policy(random_choice, auto_posterior, best_tried)
+    if method == "random over parents":
+        return by_policy(random_over_parents, auto_posterior, best_tried)
+    if method == "oracle":
+        knows = oracle(named.scm)
+        return by_policy(knows, auto_posterior, knows)
+    if method == "PARENT_SCALE":
+        return by_parent_scale(_expert_for(named))
+    return bayesian_optimization.entry
+
+
+def _expert_for(named: NamedProblem) -> ParentScaleOptions:
+    """The expert's better option: random features where a mechanism is not linear."""
+    if all(m.function is None and not m.activations for m in named.scm.mechanisms.values()):
+        return ParentScaleOptions()
+    return ParentScaleOptions(mechanism="nonlinear", regressor="least_squares")
+
+
+MODELS = ("expected improvement", "Thompson sampling", "GRPO network")
+PEERS = ("PARENT_SCALE", "random over parents", "random")
+PLAIN = ("Bayesian optimisation",)
+CELLS = (
+    Cell("linear", (*MODELS, *PEERS, "oracle"), 20),
+    *(
+        Cell(name, ("expected improvement", "GRPO network", *PEERS), 10)
+        for name in ("er10", "er15", "er20")
+    ),
+    Cell("toy-shifted", ("expected improvement", "random"), 20),
+    Cell("health", ("expected improvement", "random"), 20),
+    Cell("epidemiology", ("expected improvement", "random"), 20),
+    Cell("complete", ("expected improvement", "random"), 20),
+    *(
+        Cell(name, ("expected improvement", "GRPO network", *PEERS), 10)
+        for name in ("polynomial", "sigmoid", "neural")
+    ),
+    Cell("linear", PLAIN, 10),
+    *(
+        Cell(name, ("expected improvement", "GRPO network", "random"), 10)
+        for name in ("chain", "fork", "collider", "scale-free", "linear-large")
+    ),
+    *(Cell(name, PLAIN, 20) for name in ("toy-shifted", "health", "epidemiology", "complete")),
+    Cell("toy-shifted", ("expected improvement",), 20, 1000),
+    Cell("epidemiology", ("expected improvement",), 20, 1000),
+    *(Cell(name, ("Thompson sampling",), 10) for name in ("polynomial", "sigmoid", "neural")),
+    *(Cell(name, PLAIN, 10) for name in ("polynomial", "sigmoid", "neural")),
+    Cell("toy", ("expected improvement", "random"), 20),
+    Cell("health-minus-bmi", ("expected improvement", "random"), 20),
+)
+
+
+def problem_of(name: str, seed: int) -> NamedProblem:
+    """A named problem, or the random one of a family and a number."""
+    return named_problem(name) if name in PROBLEMS else random_problem(name, seed)
+
+
+def run_cell(
+    cell: Cell, seeds: int, done: set[tuple[Any, ...]], say: Callable[[str], None]
+) -> None:
+    """Run what is missing of a cell, and append it to the results."""
+    for method in cell.methods:
+        if method in PLAIN and find_spec("torch") is None:
+            say(f"{cell.problem}: {method} is left out, torch is not installed")
+            continue
+        for seed in range(seeds):
+            if (cell.problem, method, cell.trials, cell.many, seed) in done:
+                continue
+            named = problem_of(cell.problem, seed)
+            n_obs = 200 if cell.problem in PROBLEMS else 100
+            buffer = named.data(n_obs, 2, seed)
+            study = run_study(named, buffer, entry_of(method, named), cell.trials, seed, cell.many)
+            line = {
+                "problem": cell.problem,
+                "method": method,
+                "trials": cell.trials,
+                "many": cell.many,
+                "seed": seed,
+                "n_vars": len(named.problem.variables),
+                "optimum": named.optimum,
+                **{name: np.asarray(value).tolist() for name, value in vars(study).items()},
+            }
+            RESULTS.parent.mkdir(parents=True, exist_ok=True)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        say(f"{cell.problem} ({cell.many} a trial): {method}")
+
+
+def results() -> list[dict[str, Any]]:
+    """All studies so far."""
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    options = parser.parse_args(arguments)
+    if not options.page:
+        for cell in CELLS:
+            done = {
+                (r["problem"], r["method"], r["trials"], r["many"], r["seed"]) for r in results()
+            }
+            run_cell(cell, options.seeds, done, lambda text: print(text, flush=True))
+    write_page(results(), Path("docs"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""A study: ask for an experiment, tell what came out, and again; on a simulator or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+import pandas as pd
+
+from causal_bayes_opt.acquisition.policy import Policy, Suggestion, recommend
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
+from causal_bayes_opt.core.table import DO_COLUMN
+from causal_bayes_opt.errors import ConfigError, DataError
+from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+from causal_bayes_opt.surrogate.protocol import Surrogate
+
+Experiment: TypeAlias = Callable[[dict[str, float] | None, int, int], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class SurrogateUpdate:
+    """From a state and one more experiment to the next state, by a surrogate's posteriors.
+
+    Attributes:
+        surrogate: gives the posteriors of all variables.
+        seed: of the graphs that a surrogate draws.
+    """
+
+    surrogate: Surrogate
+    seed: int = 0
+
+    def start(self, buffer: ExperienceBuffer, problem: Problem, step: int = 0) -> AcquisitionState:
+        """The state after the rows of a buffer; raises what `AcquisitionState.start` raises."""
+        key = jax.random.key(self.seed)
+        return AcquisitionState.start(buffer, problem, self.surrogate, key=key, step=step)
+
+    def __call__(
+        self,
+        state: AcquisitionState,
+        intervention: Mapping[str, float],
+        outcome: Mapping[str, float],
+    ) -> AcquisitionState:
+        """The state after an experiment; the given one stays as it is.
+
+        Raises:
+            DataError: an outcome that does not fit the intervention.
+            UnknownNameError: a name that is not among the variables.
+        """
+        buffer = state.buffer.copy()
+        buffer.add_intervention(intervention, outcome)
+        return self.start(buffer, state.problem, state.step + 1)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found, in the user's units.
+
+    Attributes:
+        trials: a row a trial: ``trial``, ``do`` (what was set, ``;`` between names), every
+            variable's value, ``predicted_mean``, ``predicted_std``, ``cost``, and ``error``, empty
+            where the trial came off.
+        best_intervention: what is recommended after the last trial.
+        best_value: the target's mean that is expected of it.
+        posterior: over the target's parent sets, after the last trial.
+    """
+
+    trials: pd.DataFrame
+    best_intervention: Intervention
+    best_value: float
+    posterior: ParentSetPosterior
+
+
+class ACBOPipeline:
+    """Surrogate, policy and buffer put together.
+
+    Args:
+        surrogate_update_fn: see `SurrogateUpdate`.
+        acquisition_model: any policy.
+        experience_buffer: the rows to begin with; it is copied. It may be empty until `begin`.
+        problem: what is asked; it may be given to `begin` instead.
+        recommendation: the policy that says what to do when trials end.
+        seed: the same seed and the same outcomes give the same study.
+    """
+
+    def __init__(
+        self,
+        surrogate_update_fn: SurrogateUpdate,
+        acquisition_model: Policy,
+        experience_buffer: ExperienceBuffer,
+        problem: Problem | None = None,
+        *,
+        recommendation: Policy = recommend,
+        seed: int = 0,
+    ) -> None:
+        self.surrogate_update_fn = surrogate_update_fn
+        self.acquisition_model = acquisition_model
+        self.recommendation = recommendation
+        self.seed = seed
+        self._buffer = experience_buffer.copy()
+        self._problem = problem
+        self._step = 0
+        self._state: AcquisitionState | None = None
+
+    def begin(self, problem: Problem, observations: ExperienceBuffer) -> None:
+        """Start a study: a problem, and rows that were observed."""
+        self._problem, self._buffer = problem, observations.copy()
+        self._step, self._state = 0, None
+
+    @property
+    def state(self) -> AcquisitionState:
+        """What is known now; the posteriors are asked for when it is first looked at.
+
+        Raises:
+            ConfigError: no problem was given yet.
+            ProblemError, DataError: see `AcquisitionState.start` and the surrogate.
+        """
+        if self._problem is None:
+            raise ConfigError("nothing says what is to be optimised; call begin(problem, rows)")
+        if self._state is None:
+            self._state = self.surrogate_update_fn.start(self._buffer, self._problem, self._step)
+        return self._state
+
+    def ask(self) -> Suggestion:
+        """The next experiment."""
+        key = jax.random.fold_in(jax.random.key(self.seed), self._step)
+        return self.acquisition_model(self.state, key)
+
+    def tell(
+        self, intervention: Mapping[str, float], outcome: Mapping[str, float] | pd.DataFrame
+    ) -> None:
+        """Take the outcome of an experiment, suggested or not: one row, or a table of many.
+
+        Nothing changes where it is refused.
+
+        Raises:
+            DataError: an outcome that does not fit the intervention.
+            UnknownNameError: a name that is not among the variables.
+        """
+        rows = outcome.to_dict("records") if isinstance(outcome, pd.DataFrame) else [outcome]
+        buffer = self._buffer.copy()
+        for row in rows:
+            buffer.add_intervention(intervention, {str(k): float(v) for k, v in row.items()})
+        self._buffer, self._step, self._state = buffer, self._step + len(rows), None
+
+    def recommend(self) -> Suggestion:
+        """What to do if trials ended here."""
+        key = jax.random.fold_in(jax.random.key(self.seed + 1), self._step)
+        return self.recommendation(self.state, key)
+
+    def run(
+        self,
+        simulate: Experiment,
+        trials: int,
+        report: Callable[[int, Suggestion], None] | None = None,
+    ) -> StudyResult:
+        """Ask, experiment and tell so many times; then recommend.
+
+        A trial that fails is recorded with its reason, counts against the budget, and the study
+        goes on.
+
+        Args:
+            simulate: ``(intervention, n, seed) -> DataFrame`` of n rows.
+            trials: how many.
+            report: called with the number of each trial and what is tried in it.
+
+        Raises:
+            ConfigError: no trials.
+            DataError: every trial failed.
+        """
+        if trials < 1:
+            raise ConfigError(f"{trials} trials: the budget is spent before the first experiment")
+        problem, records = self.state.problem, []
+        for number in range(trials):
+            # A failed trial changes no row: another key, so that another experiment is tried.
+            key = jax.random.fold_in(jax.random.key(self.seed), number)
+            suggestion = self.acquisition_model(self.state, key)
+            if report is not None:
+                report(number + 1, suggestion)
+            outcome, error = _run(simulate, suggestion, problem, self.seed * 100_003 + number)
+            records.append(_record(number, suggestion, problem, outcome, error))
+            if outcome:
+                self.tell(suggestion.intervention, outcome)
+        table = pd.DataFrame(records)
+        if (table["error"] != "").all():
+            raise DataError(f"all {trials} trials failed; the last one: {table['error'].iloc[-1]}")
+        best = self.recommend()
+        return StudyResult(table, best.intervention, best.predicted_mean, self.state.posterior)
+
+
+def _run(
+    simulate: Experiment, suggestion: Suggestion, problem: Problem, seed: int
+) -> tuple[dict[str, float], str]:
+    """The outcome of an experiment, or why there is none."""
+    try:
+        rows = simulate(dict(suggestion.intervention), 1, seed)
+        row = rows.drop(columns=DO_COLUMN, errors="ignore").iloc[0]
+        outcome = {name: float(row[name]) for name in problem.variables}
+    except Exception as error:  # noqa: BLE001  # the system is the user's: it may raise anything
+        return {}, f"{type(error).__name__}: {error}"
+    missing = [name for name, value in outcome.items() if not np.isfinite(value)]
+    if missing:
+        return {}, f"{missing[0]!r} has no finite value"
+    return {**outcome, **suggestion.intervention}, ""
+
+
+def _record(
+    number: int,
+    suggestion: Suggestion,
+    problem: Problem,
+    outcome: Mapping[str, float],
+    error: str,
+) -> dict[str, Any]:
+    done = [name for name in problem.variables if name in suggestion.intervention]
+    values = outcome or make_intervention(suggestion.intervention)
+    return {
+        "trial": number + 1,
+        DO_COLUMN: ";".join(done),
+        **{name: values.get(name, np.nan) for name in problem.variables},
+        "predicted_mean": suggestion.predicted_mean,
+        "predicted_std": suggestion.predicted_std,
+        "cost": suggestion.cost,
+        "error": error,
+    }

@@ -1,0 +1,132 @@
+"""Smooth mechanisms and their outcome model against functions and systems that are known."""
+
+import jax
+import numpy as np
+import pytest
+
+from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
+from causal_bayes_opt.acquisition.outcome import Candidates
+from causal_bayes_opt.acquisition.smooth_outcome import N_MEMBERS, SmoothOutcomeModel
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
+from causal_bayes_opt.core.padding import double
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scm import SCM
+
+QUIET = gaussian(0.1)
+MEDIATED = SCM(
+    ("X1", "X2", "Y"),
+    {
+        "X1": linear([], []),
+        "X2": from_function(["X1"], lambda x: np.sin(2 * x), QUIET),
+        "Y": from_function(["X1", "X2"], lambda a, b: a + b**2, QUIET),
+    },
+)
+COLLIDER = SCM(
+    ("X1", "Y", "X2"),
+    {
+        "X1": linear([], []),
+        "Y": linear([], []),
+        "X2": from_function(["X1", "Y"], lambda a, b: np.tanh(a) + b**2, QUIET),
+    },
+)
+FORK = SCM(
+    ("X1", "X2", "Y"),
+    {
+        "X1": linear([], []),
+        "X2": from_function(["X1"], lambda x: x**2, QUIET),
+        "Y": from_function(["X1"], np.cos, QUIET),
+    },
+)
+RANGES = (-1.5, 1.5)
+
+
+def model_of(scm, n=300):
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, n, seed=3))
+    graphs = np.repeat(scm.adjacency()[None], N_MEMBERS, axis=0)
+    ranges = {name: RANGES for name in scm.variables if name != "Y"}
+    return SmoothOutcomeModel.fit(buffer, graphs, "Y", jax.random.key(0), ranges)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {id(scm): model_of(scm) for scm in (MEDIATED, COLLIDER, FORK)}
+
+
+@pytest.mark.parametrize("scm", [MEDIATED, COLLIDER, FORK], ids=["chain", "collider", "fork"])
+@pytest.mark.parametrize("intervention", [{"X1": 1.0}, {"X2": -0.5}, {"X1": -1.0, "X2": 0.5}])
+def test_learned_model_agrees_with_the_truth_within_its_own_spread(models, scm, intervention):
+    mean, spread, _ = models[id(scm)].predict("Y", intervention)
+    truth = sample(scm, 20_000, intervention=intervention, seed=9)["Y"].mean()
+    nothing = sample(scm, 300, seed=3)["Y"]
+    # Its spread over members, and the error of the observed mean that it starts from.
+    error = np.hypot(spread, nothing.std() / np.sqrt(300))
+    assert abs(mean - truth) < 4 * error
+    assert abs(mean - truth) < 0.35 * nothing.std()
+
+
+def test_what_no_path_leads_from_does_nothing_at_all(models):
+    means = models[id(FORK)].means("Y", Candidates.of([{"X2": 1.0}], FORK.variables))
+    np.testing.assert_allclose(means, 0.0, atol=1e-6)
+
+
+def test_many_candidates_are_answered_as_one_by_one(models):
+    model = models[id(MEDIATED)]
+    asked = [{"X1": x} for x in np.linspace(-1, 1, 5)] + [{"X1": 0.2, "X2": 0.4}]
+    together = model.means("Y", Candidates.of(asked, model.variables))
+    for row, own in zip(together, asked, strict=True):
+        alone = model.means("Y", Candidates.of([own], model.variables))[0]
+        np.testing.assert_allclose(row, alone, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def function():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, size=(60, 2))
+    y = np.sin(3 * x[:, 0]) + 0.1 * rng.normal(size=60)
+    scales = smooth.learn_scales(x, y, 2)
+    domain = smooth.Domain(np.zeros(2), 2.0 + 2.0 * scales.lengths)
+    waves = np.random.default_rng(1).normal(size=(smooth.N_FEATURES, 3))
+    return x, y, scales, domain, waves
+
+
+def weights_of(x, y, function):
+    _, _, scales, domain, waves = function
+    with double():
+        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (scales, domain))
+        there, is_row = np.ones((1, 2), bool), np.ones((1, len(y)), bool)
+        found = smooth.fit_weights(x[None], y[None], is_row, there, *stacked, waves)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], found)
+
+
+def test_function_is_found_between_its_rows(function):
+    x, y, scales, domain, waves = function
+    found = weights_of(x, y, function)
+    rng = np.random.default_rng(5)
+    new = rng.uniform(-1.8, 1.8, size=(200, 2))
+    with double():
+        value = np.asarray(smooth.basis(new, np.ones(2, bool), scales, domain, waves)) @ found.mean
+    assert np.sqrt(np.mean((value - np.sin(3 * new[:, 0])) ** 2)) < 0.15
+    # The parent that matters bends over a shorter length than the one that does not.
+    assert scales.alone[0] > scales.alone[1] or scales.lengths[0] < scales.lengths[1]
+
+
+def test_rank_one_step_gives_what_all_rows_together_give(function):
+    x, y, scales, domain, waves = function
+    before, after = weights_of(x[:-1], y[:-1], function), weights_of(x, y, function)
+    with double():
+        features = smooth.basis(x[-1], np.ones(2, bool), scales, domain, waves)
+        stepped = jax.jit(smooth.add_row)(before, features, y[-1], scales.noise)
+    np.testing.assert_allclose(stepped.mean, after.mean, atol=1e-7)
+    np.testing.assert_allclose(stepped.scale, after.scale, atol=1e-7)
+    np.testing.assert_allclose(stepped.root @ stepped.root.T, after.scale, atol=1e-7)
+
+
+def test_recurrence_equals_the_basis(function):
+    x, _, scales, domain, waves = function
+    there = np.array([True, False])
+    weights = np.random.default_rng(3).normal(size=smooth.n_basis(2))
+    with double():
+        direct = smooth.basis(x, there, scales, domain, waves) @ weights
+        quick = jax.jit(smooth.evaluate)(x, weights, there, scales, domain, waves)
+    np.testing.assert_allclose(quick, direct, atol=1e-9)
