@@ -95,32 +95,22 @@ def _expert_for(named: NamedProblem) -> ParentScaleOptions:
 MODELS = ("expected improvement", "Thompson sampling", "GRPO network")
 PEERS = ("PARENT_SCALE", "random over parents", "random")
 PLAIN = ("Bayesian optimisation",)
+NONLINEAR = ("polynomial", "sigmoid", "neural")
+NAMED = ("toy-shifted", "health", "epidemiology", "complete")
+OURS = ("expected improvement",)
 CELLS = (
     Cell("linear", (*MODELS, *PEERS, "oracle"), 20),
-    *(
-        Cell(name, ("expected improvement", "GRPO network", *PEERS), 10)
-        for name in ("er10", "er15", "er20")
-    ),
-    Cell("toy-shifted", ("expected improvement", "random"), 20),
-    Cell("health", ("expected improvement", "random"), 20),
-    Cell("epidemiology", ("expected improvement", "random"), 20),
-    Cell("complete", ("expected improvement", "random"), 20),
-    *(
-        Cell(name, ("expected improvement", "GRPO network", *PEERS), 10)
-        for name in ("polynomial", "sigmoid", "neural")
-    ),
+    *(Cell(name, OURS, 10) for name in ("er10", "er15", "er20")),
+    *(Cell(name, (*OURS, "random"), 20) for name in NAMED),
+    *(Cell(name, (*OURS, "GRPO network", *PEERS), 10) for name in NONLINEAR),
     Cell("linear", PLAIN, 10),
-    *(
-        Cell(name, ("expected improvement", "GRPO network", "random"), 10)
-        for name in ("chain", "fork", "collider", "scale-free", "linear-large")
-    ),
-    *(Cell(name, PLAIN, 20) for name in ("toy-shifted", "health", "epidemiology", "complete")),
-    Cell("toy-shifted", ("expected improvement",), 20, 1000),
-    Cell("epidemiology", ("expected improvement",), 20, 1000),
-    *(Cell(name, ("Thompson sampling",), 10) for name in ("polynomial", "sigmoid", "neural")),
-    *(Cell(name, PLAIN, 10) for name in ("polynomial", "sigmoid", "neural")),
-    Cell("toy", ("expected improvement", "random"), 20),
-    Cell("health-minus-bmi", ("expected improvement", "random"), 20),
+    *(Cell(name, (*OURS, "GRPO network"), 10) for name in ("chain", "fork", "collider")),
+    *(Cell(name, ("PARENT_SCALE", "random"), 10) for name in ("er10", "er15", "er20")),
+    *(Cell(name, PLAIN, 20) for name in NAMED),
+    *(Cell(name, (*OURS, "GRPO network"), 10) for name in ("scale-free", "linear-large")),
+    *(Cell(name, ("Thompson sampling", *PLAIN), 10) for name in NONLINEAR),
+    *(Cell(name, OURS, 20, 1000) for name in NAMED),
+    *(Cell(name, (*OURS, "random"), 20) for name in ("toy", "health-minus-bmi")),
 )
 
 

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +267,7 @@ def kept_starts(distribution: StartDistribution, n: int, seed: int, folder: Path
     return starts
 
 
+@lru_cache(maxsize=4)
 def make_starts(distribution: StartDistribution, n: int, seed: int) -> Start:
     """Simulate systems, rows of them and the posterior given those; leading axis ``[n]``.
 

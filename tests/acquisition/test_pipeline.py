@@ -1,0 +1,83 @@
+"""Ask and tell: any surrogate and policy, by hand or on a simulator; nothing half done."""
+
+import jax
+import pytest
+
+from causal_bayes_opt.acquisition.baselines import random_choice
+from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
+from causal_bayes_opt.acquisition.policy import expected_improvement
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.sample import sample, simulator
+from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.errors import ConfigError, DataError, UnknownNameError
+from causal_bayes_opt.surrogate.exact import exact_posterior
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
+from causal_bayes_opt.training.deployment import deploy_trained_system
+
+SYSTEM = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0, ("B", "Y"): -1.0})
+PROBLEM = Problem(SYSTEM.variables, "Y", ranges={"A": (-1.0, 1.0), "B": (-1.0, 1.0)})
+ROWS = ExperienceBuffer.from_dataframe(sample(SYSTEM, 80, seed=0))
+
+
+def pipeline(policy=expected_improvement, **options):
+    return ACBOPipeline(SurrogateUpdate(exact_posterior), policy, ROWS, PROBLEM, **options)
+
+
+def test_by_hand_and_on_a_simulator_are_the_same_study():
+    whole = pipeline(random_choice, seed=4).run(simulator(SYSTEM), 3)
+    study = pipeline(random_choice, seed=4)
+    for number in range(3):
+        tried = study.ask().intervention
+        row = sample(SYSTEM, 1, intervention=tried, seed=4 * 100_003 + number)
+        study.tell(tried, row.drop(columns="do"))
+    assert study.recommend().intervention == whole.best_intervention
+    assert len(study.state.buffer) == 83
+    assert study.state.step == 3
+
+
+def test_rows_to_begin_with_are_not_changed():
+    study = pipeline()
+    study.tell({"A": 0.5}, {"A": 0.5, "B": 0.0, "Y": 0.5})
+    assert len(ROWS) == 80
+
+
+@pytest.mark.parametrize(
+    ("intervention", "outcome", "error"),
+    [
+        ({"A": 0.5}, {"A": 0.1, "B": 0.0, "Y": 0.5}, DataError),
+        ({"C": 0.5}, {"A": 0.1, "B": 0.0, "Y": 0.5}, UnknownNameError),
+        ({"A": 0.5}, {"Y": float("nan")}, DataError),
+    ],
+)
+def test_refused_outcome_leaves_the_study_as_it_was(intervention, outcome, error):
+    study = pipeline()
+    before = study.ask()
+    with pytest.raises(error):
+        study.tell(intervention, outcome)
+    assert study.ask() == before
+    assert len(study.state.buffer) == 80
+
+
+def test_outcome_of_the_target_alone_is_taken():
+    study = pipeline()
+    study.tell({"A": 0.5}, {"Y": -3.0})
+    assert study.state.best_observed == min(-3.0, ROWS.rows()[0][:, 2].min())
+    assert study.ask().intervention
+
+
+def test_study_without_a_problem_or_trials_is_refused():
+    empty = ACBOPipeline(SurrogateUpdate(exact_posterior), random_choice, ExperienceBuffer())
+    with pytest.raises(ConfigError, match="call begin"):
+        empty.ask()
+    with pytest.raises(ConfigError, match="the budget is spent"):
+        pipeline().run(simulator(SYSTEM), 0)
+
+
+def test_trained_model_is_deployed_into_a_study():
+    model = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
+    study = deploy_trained_system(model, model.init(jax.random.key(0)))
+    study.begin(PROBLEM, ROWS)
+    found = study.run(simulator(SYSTEM), 2)
+    assert list(found.trials["error"]) == ["", ""]
+    assert found.posterior.metadata["source"] == "amortized_model"
