@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,16 +46,13 @@ class BayesianOptimization:
 
     def ask(self) -> Intervention:
         """The point of the largest log expected improvement."""
-        import torch
-        from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-        from botorch.optim import optimize_acqf
-
+        torch, improvement, optim = _modules("torch", "botorch.acquisition.logei", "botorch.optim")
         torch.manual_seed(self.seed * 1000 + len(self.buffer))
         model, x = self._fitted()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            best, _ = optimize_acqf(
-                qLogNoisyExpectedImprovement(model, x, prune_baseline=True),
+            best, _ = optim.optimize_acqf(
+                improvement.qLogNoisyExpectedImprovement(model, x, prune_baseline=True),
                 bounds=torch.tensor([[0.0] * x.shape[1], [1.0] * x.shape[1]], dtype=x.dtype),
                 q=1,
                 num_restarts=4,
@@ -68,8 +67,7 @@ class BayesianOptimization:
 
     def recommend(self) -> Intervention:
         """The best posterior mean among a sequence of points and those tried."""
-        import torch
-
+        (torch,) = _modules("torch")
         model, x = self._fitted()
         d = len(self.columns)
         grid = torch.quasirandom.SobolEngine(d, seed=0).draw(1024).to(x)
@@ -80,25 +78,26 @@ class BayesianOptimization:
             mean = model.posterior(torch.cat([grid, x.clamp(0, 1)])).mean[:, 0]
         return self._named(torch.cat([grid, x.clamp(0, 1)])[int(mean.argmax())].numpy())
 
-    def _fitted(self) -> tuple[object, object]:
-        import torch
-        from botorch.fit import fit_gpytorch_mll
-        from botorch.models import SingleTaskGP
-        from botorch.models.transforms import Standardize
-        from gpytorch.mlls import ExactMarginalLogLikelihood
-
+    def _fitted(self) -> tuple[Any, Any]:
+        torch, fit, models, transforms, mlls = _modules(
+            "torch",
+            "botorch.fit",
+            "botorch.models",
+            "botorch.models.transforms",
+            "gpytorch.mlls",
+        )
         torch.set_num_threads(1)
         values, mask = self.buffer.rows()
         t = self.problem.variables.index(self.problem.target)
         observed = np.flatnonzero(~mask.any(axis=1))[:100]
         chosen = np.concatenate([observed, np.flatnonzero(mask.any(axis=1) & ~mask[:, t])])
         low, high = self.ends.T
-        x = torch.tensor((values[np.ix_(chosen, self.columns)] - low) / (high - low))
+        x = torch.tensor((values[chosen][:, self.columns] - low) / (high - low))
         y = torch.tensor(-self.problem.sign * values[chosen, t])[:, None]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = SingleTaskGP(x, y, outcome_transform=Standardize(1))
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            model = models.SingleTaskGP(x, y, outcome_transform=transforms.Standardize(1))
+            fit.fit_gpytorch_mll(mlls.ExactMarginalLogLikelihood(model.likelihood, model))
         return model, x
 
     def _named(self, point: np.ndarray) -> Intervention:
@@ -106,3 +105,8 @@ class BayesianOptimization:
         values = low + np.clip(point, 0.0, 1.0) * (high - low)
         names = self.problem.may_set
         return make_intervention(dict(zip(names, values.tolist(), strict=True)))
+
+
+def _modules(*names: str) -> list[Any]:
+    """Modules that are there only where somebody installed torch by hand."""
+    return [import_module(name) for name in names]

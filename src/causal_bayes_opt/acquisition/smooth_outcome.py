@@ -194,7 +194,7 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
     steps: list[list[tuple[int, tuple[int, ...]]]] = []
     for graph in graphs:
         wanted = ancestors(graph, target)
-        reached = reachable(graph)[list(settable)].any(axis=0)
+        reached = np.atleast_1d(reachable(graph)[list(settable)].any(axis=0))
         own = [
             (int(node), tuple(np.flatnonzero(graph[:, node]).tolist()))
             for node in topological_order(graph)
