@@ -42,10 +42,15 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `acbo` and return its exit status: 0, 2 for a user's error, 130 after Ctrl-C."""
+    """Run `acbo` and return its exit status: 0, 2 for a user's error, 130 after Ctrl-C.
+
+    That of `validate` is its verdict (0 go, 1 no-go, 2 undecided), and 3 for a user's error.
+    """
     console.prepare_environment()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return console.guarded(lambda: _run(arguments))
+    judges = arguments[:1] == ["validate"]
+    on_error = console.NO_VERDICT if judges else console.USER_ERROR
+    return console.guarded(lambda: _run(arguments), on_error)
 
 
 def _run(argv: list[str]) -> None:

@@ -17,7 +17,7 @@ def add_validate(commands: Any) -> None:
         commands,
         "validate",
         "judge a model against the expert, exact inference and the truth; "
-        "exit status 0: go, 1: no-go, 2: undecided (or an error, which is told)",
+        "exit status 0: go, 1: no-go, 2: undecided, 3: an error",
         [
             "acbo validate --out runs/validation",
             "acbo validate --model mixed-v1 --mechanisms polynomial neural --out runs/mixed",
