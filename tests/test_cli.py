@@ -174,6 +174,7 @@ def test_misuse_is_told_in_one_line(line: str, capsys: pytest.CaptureFixture[str
         ("--systems many", "argument --systems: invalid int value: 'many'"),
         ("--systems 0", "systems is 0; it must be at least 1"),
         ("--model linear-gausian-v1", "did you mean 'linear-gaussian-v1'?"),
+        ("--spent tuning:60", "--spent has 'tuning:60'; expected WHAT=SECONDS"),
     ],
 )
 def test_misuse_of_the_judge_is_no_verdict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,13 @@ def add_validate(commands: Any) -> None:
     parser.add_argument(
         "--price", type=float, default=0.5, metavar="MONEY", help="an hour of this machine (0.5)"
     )
+    parser.add_argument(
+        "--spent",
+        nargs="+",
+        default=[],
+        metavar="WHAT=SECONDS",
+        help="what the model took (training, tuning, data, failed), where its card does not say so",
+    )
     parser.add_argument("--no-transfer", action="store_true", help="leave transfer unmeasured")
     parser.add_argument("--no-scaling", action="store_true", help="train on no demonstrations")
     parser.set_defaults(run=_validate)
@@ -61,6 +69,7 @@ def _validate(options: argparse.Namespace) -> None:
         trials=options.trials,
         held_out=HeldOut(seed=options.seed, mechanisms=tuple(options.mechanisms)),
         price_per_hour=options.price,
+        spent=_spent(options.spent),
     )
     if options.no_transfer:
         config = replace(config, transfer_systems=0)
@@ -79,3 +88,14 @@ def _validate(options: argparse.Namespace) -> None:
         print(f"  {criterion['verdict']:<10} {criterion['name']}: {criterion['requirement']}")
     print(f"report: {path}")
     raise SystemExit(found.exit_status)
+
+
+def _spent(told: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for entry in told:
+        name, _, seconds = entry.partition("=")
+        try:
+            found[name] = float(seconds)
+        except ValueError as error:
+            raise ConfigError(f"--spent has {entry!r}; expected WHAT=SECONDS") from error
+    return found
