@@ -46,6 +46,14 @@ def add_validate(commands: Any) -> None:
         metavar="WHAT=SECONDS",
         help="what the model took (training, tuning, data, failed), where its card does not say so",
     )
+    parser.add_argument(
+        "--demonstrations",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="of the learning curve, 1000 and 5000, which are compared, among them "
+        "(250 1000 2500 5000)",
+    )
     parser.add_argument("--no-transfer", action="store_true", help="leave transfer unmeasured")
     parser.add_argument("--no-scaling", action="store_true", help="train on no demonstrations")
     parser.set_defaults(run=_validate)
@@ -55,6 +63,7 @@ def _validate(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from causal_bayes_opt.training.held_out import HeldOut
+    from causal_bayes_opt.training.scaling_study import ScalingStudy
     from causal_bayes_opt.training.validation import (
         ValidationConfig,
         validate_amortization_benefit,
@@ -73,6 +82,8 @@ def _validate(options: argparse.Namespace) -> None:
     )
     if options.no_transfer:
         config = replace(config, transfer_systems=0)
+    if options.demonstrations is not None:
+        config = replace(config, scaling=ScalingStudy(tuple(options.demonstrations)))
     if options.no_scaling:
         config = replace(config, scaling=None)
     with Console(stderr=True).status("systems") as status:

@@ -22,6 +22,7 @@ from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.training import criteria as rules
 from causal_bayes_opt.training.cost_benefit import Costs, break_even, costs_of
 from causal_bayes_opt.training.criteria import Criterion, Measured, ValidationCriteria, Verdict
+from causal_bayes_opt.training.data_generation import MinimalDatasetGenerator
 from causal_bayes_opt.training.evidence import order_change, peak_memory
 from causal_bayes_opt.training.held_out import (
     HeldOut,
@@ -29,6 +30,7 @@ from causal_bayes_opt.training.held_out import (
     generate_test_graphs,
 )
 from causal_bayes_opt.training.scaling_gate import check_scaling_gate, content_digest
+from causal_bayes_opt.training.scaling_study import ScalingStudy, runs_by_number
 from causal_bayes_opt.training.transfer import conditions
 from causal_bayes_opt.training.validation import (
     ValidationConfig,
@@ -232,6 +234,27 @@ def test_impossible_configurations_are_refused():
         ValidationConfig(systems=0)
     with pytest.raises(ConfigError, match="lies in 0 to 1"):
         ValidationCriteria(min_share=90)
+
+
+def test_the_first_part_of_the_demonstrations_is_like_the_whole(tmp_path):
+    generator = MinimalDatasetGenerator(graph_sizes=(3, 5), n_systems=6, teacher="truth")
+    told = []
+    runs = runs_by_number(generator, tmp_path / "store", told.append)
+    sizes = [run[0].observational_data.shape[1] for run in runs]
+    assert sizes == [3, 5, 3, 5, 3, 5]
+    assert told[-1] == "demonstrations on 6 of 6 systems"
+
+
+def test_demonstrations_of_the_scaling_study_are_like_what_is_judged():
+    study = ScalingStudy(demonstrations=(20, 55), compared=(20, 55))
+    linear = study.generator(HELD_OUT)
+    assert (linear.count, linear.graph_sizes) == (6, (4,))
+    assert linear.expert["mechanism"] == "linear"
+    held_out = replace(HELD_OUT, mechanisms=("neural", "linear"), noises=("laplace",))
+    other = study.generator(held_out)
+    assert other.systems.mechanisms == ("neural", "linear")
+    assert other.systems.noises == ("laplace",)
+    assert other.expert["mechanism"] == "nonlinear"
 
 
 # -- the report, and the gate that it opens ---------------------------------------------------

@@ -241,6 +241,7 @@ def judge(
             raise ConfigError("the scaling study needs a folder")
         scaling = measure_scaling(
             config.scaling,
+            config.held_out,
             systems,
             folder,
             config.resamples,
