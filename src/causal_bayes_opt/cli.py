@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from causal_bayes_opt import console
 from causal_bayes_opt.cli_datasets import add_dataset, add_generate
-from causal_bayes_opt.cli_training import add_train, add_tune
+from causal_bayes_opt.cli_training import add_calibrate, add_train, add_tune
 from causal_bayes_opt.cli_validation import add_validate
 from causal_bayes_opt.errors import ProblemError, check_name
 
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
     from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 
-COMMANDS = ("parents", "suggest", "demo", "generate", "dataset", "train", "tune", "validate")
+COMMANDS = (
+    "parents",
+    "suggest",
+    "demo",
+    "generate",
+    "dataset",
+    "train",
+    "tune",
+    "calibrate",
+    "validate",
+)
 METHODS = ("auto", "exact", "network", "linear-gaussian-v1", "mixed-v1")
 SEEDS = 2**32
 
@@ -82,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset(commands)
     add_train(commands)
     add_tune(commands)
+    add_calibrate(commands)
     add_validate(commands)
     return parser
 
