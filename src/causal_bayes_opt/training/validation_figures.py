@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from causal_bayes_opt.pages import CHANCE, EXACT, NETWORK, TRUTH, new_figure
 
@@ -62,6 +64,7 @@ def _speedup(content: Mapping[str, Any]) -> Figure:
     threshold = content["criteria"]["min_speedup"]
     axis.axvline(threshold, color=EXACT, linestyle="--", label=f"threshold {threshold:g}")
     axis.set(xlabel="seconds of the expert, by those of the model", ylabel="graphs", xscale="log")
+    _plain_ticks(axis)
     axis.legend(frameon=False)
     return figure
 
@@ -99,6 +102,8 @@ def _break_even(content: Mapping[str, Any]) -> Figure:
         linestyle=":",
         label=f"the plan's guess at {plan['speedup']:g} times",
     )
+    most = content["criteria"]["max_break_even"]
+    axis.axvline(most, color=EXACT, linestyle="--", label=f"asked: at most {most:,.0f}")
     axis.set(xlabel="graphs", ylabel="hours of this machine")
     axis.legend(frameon=False)
     return figure
@@ -115,6 +120,8 @@ def _learning_curve(content: Mapping[str, Any]) -> Figure:
         axis.plot(at, values[:, 0], "o-", color=NETWORK)
         axis.fill_between(at, values[:, 1], values[:, 2], color=NETWORK, alpha=0.15)
         axis.set(xlabel="demonstrations", ylabel=MEASURES[measure], xscale="log")
+        axis.set_xticks(at, [f"{count:,}" for count in at])
+        axis.minorticks_off()
     return figure
 
 
@@ -133,3 +140,11 @@ def _transfer(content: Mapping[str, Any]) -> Figure:
     axis.set(xlabel="drop of average precision, as a share")
     axis.legend(frameon=False)
     return figure
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """A logarithmic axis with 2 and 20 in place of powers of ten."""
+    axis.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))

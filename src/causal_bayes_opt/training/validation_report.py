@@ -161,7 +161,7 @@ def _factors(factors: Mapping[str, Any]) -> list[str]:
         methods = [name for name in next(iter(levels.values())) if name != "systems"]
         rows = [
             [level, str(own["systems"])]
-            + [_interval(own[m]["average_precision"]) for m in methods]
+            + [_precision(factor, level, own[m]["average_precision"]) for m in methods]
             + [_interval(own[m]["negative_log_probability"]) for m in methods]
             for level, own in levels.items()
         ]
@@ -169,6 +169,11 @@ def _factors(factors: Mapping[str, Any]) -> list[str]:
         head += [f"average precision, {m}" for m in methods] + [f"nats, {m}" for m in methods]
         sections.append(f"<h3>By {html.escape(factor)}</h3>" + table(head, rows))
     return sections
+
+
+def _precision(factor: str, level: str, measured: Mapping[str, float | None]) -> str:
+    # Where nothing is to be found there is no precision.
+    return "none to find" if (factor, level) == ("parents", "0") else _interval(measured)
 
 
 def _speed(speed: Mapping[str, Any]) -> str:
@@ -267,11 +272,14 @@ def _interval(measured: Mapping[str, float | None] | None) -> str:
     if measured is None:
         return "not measured"
     value, low, high = (_number(measured[name]) for name in ("value", "low", "high"))
-    return value if low == high else f"{value} ({low} to {high})"
+    # The interval stays on one line.
+    return value if low == high else f"{value} ({low}\u00a0to\u00a0{high})"
 
 
 def _number(value: float | None) -> str:
-    return "∞" if value is None else f"{value:.4g}"
+    if value is None:
+        return "∞"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _value(methods: Mapping[str, Any], name: str) -> str:
