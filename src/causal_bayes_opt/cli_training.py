@@ -103,7 +103,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     print(f"{after.negative_log_probability:.4f}")
     print(f"  calibration error: {before.calibration_error:.4f}, tempered ", end="")
     print(f"{after.calibration_error:.4f}")
-    if after.negative_log_probability < before.negative_log_probability:
+    if found.helps:
         print(f"wrote {save_model(found.model, options.model)}")
     else:
         print("the temperature is of no use: the model stays as it is")

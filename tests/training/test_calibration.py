@@ -1,6 +1,6 @@
 """A model that is too sure is mended by its temperature."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -47,6 +47,8 @@ def mended():
 def test_overconfident_model_is_mended_on_other_systems(mended):
     assert mended.after.negative_log_probability < mended.before.negative_log_probability - 0.01
     assert mended.after.calibration_error < 0.5 * mended.before.calibration_error
+    assert mended.helps
+    assert not replace(mended, before=mended.after).helps
 
 
 def test_model_that_is_too_sure_by_half_gets_a_temperature_higher_by_half(mended):

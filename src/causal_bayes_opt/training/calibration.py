@@ -28,6 +28,7 @@ from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
 
 _SEED = 2**31 - 11  # of no training run and of no benchmark
 _CHUNK = 64
+_WORTH = 1e-3  # nats a variable
 
 
 class Judged(NamedTuple):
@@ -52,6 +53,12 @@ class Calibration:
     temperatures: tuple[float, float]
     before: Judged
     after: Judged
+
+    @property
+    def helps(self) -> bool:
+        """Whether it gains more than the choice of systems may give by chance."""
+        gain = self.before.negative_log_probability - self.after.negative_log_probability
+        return gain > _WORTH
 
 
 def calibrate(
