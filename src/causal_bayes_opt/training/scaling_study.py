@@ -100,10 +100,10 @@ def measure_scaling(
         report: called with a sentence after each part.
 
     Returns:
-        ``curve``, an entry for each number with ``demonstrations``, the ``steps`` and ``seconds``
-        of its training and the measures; ``gain``, the nats on the true set of the larger of the
-        two compared less those of the smaller; ``seconds`` of making the demonstrations, as far
-        as they were not there; ``shared_systems``, how many held-out ones are among theirs.
+        ``curve``, an entry for each number with ``demonstrations``, the ``steps`` of its training
+        and the measures; ``gain``, the nats on the true set of the larger of the two compared less
+        those of the smaller; ``shared_systems``, how many held-out ones are among the
+        demonstrations. ``seconds`` are those of this call, without what the folder had.
     """
     tell = report or (lambda sentence: None)
     generator = study.generator(held_out)

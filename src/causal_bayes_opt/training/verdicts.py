@@ -148,7 +148,8 @@ def _transfer(asked: ValidationCriteria, transfer: Sequence[Mapping[str, Any]] |
 
 def _scaled(scaling: Mapping[str, Any]) -> str:
     fewer, more = scaling["compared"]
-    return f"{more} demonstrations less {fewer}, {scaling['steps']} steps each"
+    steps = {entry["demonstrations"]: entry["steps"] for entry in scaling["curve"]}
+    return f"{more} demonstrations less {fewer}, {steps[more]} and {steps[fewer]} steps"
 
 
 def _paid(cost: Mapping[str, Any]) -> str:
