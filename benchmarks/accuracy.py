@@ -11,17 +11,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.surrogate.bge import Statistics
+from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.exact import set_posteriors
 from causal_bayes_opt.surrogate.metrics import average_precision, calibration_error, f1_score
 from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained, save_model
+from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     SimulatedBatch,
@@ -117,7 +121,7 @@ def answer(
 def _answer(
     batch: SimulatedBatch, trained: TrainedModel
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], tuple[np.ndarray, ...], np.ndarray]:
-    joint = jax.jit(jax.vmap(partial(trained.model.joint, trained.params)))(batch.rows)
+    joint = _asked(trained.model)(trained.params, _padded(batch.rows))
     found = jax.tree.map(np.asarray, joint)
     rows_, parents = jax.tree.map(np.asarray, batch.rows), np.asarray(batch.parents)
     standardised, raw, targets = [], [], []
@@ -141,6 +145,25 @@ def _answer(
     losses = -log_probs[np.arange(len(row)), row]
     network = losses, marginals, log_probs.argmax(axis=1) == row
     return network, exact[0], exact[1], truth
+
+
+@lru_cache(maxsize=2)
+def _asked(model: Network) -> Any:
+    return jax.jit(jax.vmap(model.joint, in_axes=(None, 0)))
+
+
+def _padded(rows_: Rows) -> Rows:
+    """Rows padded to those of the largest cell, so that a number of variables compiles once."""
+    n_vars = rows_.present.shape[1]
+    spare = max(OBSERVED) - rows_.obs_rows.shape[1]
+    more = max(TRIED) * (n_vars - 1) - rows_.int_rows.shape[1]
+    return Rows(
+        jnp.pad(rows_.obs_data, ((0, 0), (0, spare), (0, 0))),
+        jnp.pad(rows_.int_data, ((0, 0), (0, more), (0, 0), (0, 0))),
+        jnp.pad(rows_.obs_rows, ((0, 0), (0, spare))),
+        jnp.pad(rows_.int_rows, ((0, 0), (0, more))),
+        rows_.present,
+    )
 
 
 def _exact(

@@ -168,6 +168,22 @@ def test_misuse_is_told_in_one_line(line: str, capsys: pytest.CaptureFixture[str
     assert printed.err == f"acbo: error: {MISUSE[line]}\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--systems many", "argument --systems: invalid int value: 'many'"),
+        ("--systems 0", "systems is 0; it must be at least 1"),
+        ("--model linear-gausian-v1", "did you mean 'linear-gaussian-v1'?"),
+        ("--spent tuning:60", "--spent has 'tuning:60'; expected WHAT=SECONDS"),
+    ],
+)
+def test_misuse_of_the_judge_is_no_verdict(
+    options: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", "--out", str(tmp_path), *options.split()]) == 3
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options", [[], ["--help"], ["parents", "--help"], ["suggest", "-h"]])
 def test_help_shows_examples(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(options) == 0

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from causal_bayes_opt import console
 from causal_bayes_opt.cli_datasets import add_dataset, add_generate
-from causal_bayes_opt.cli_training import add_train, add_train_policy, add_tune
+from causal_bayes_opt.cli_training import (
+    add_calibrate,
+    add_train,
+    add_train_policy,
+    add_tune,
+)
 from causal_bayes_opt.cli_validation import add_validate
 from causal_bayes_opt.errors import ProblemError, check_name
 
@@ -31,6 +36,7 @@ COMMANDS = (
     "train",
     "tune",
     "train-policy",
+    "calibrate",
     "validate",
 )
 METHODS = ("auto", "exact", "network", "linear-gaussian-v1", "mixed-v1")
@@ -52,10 +58,15 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `acbo` and return its exit status: 0, 2 for a user's error, 130 after Ctrl-C."""
+    """Run `acbo` and return its exit status: 0, 2 for a user's error, 130 after Ctrl-C.
+
+    That of `validate` is its verdict (0 go, 1 no-go, 2 undecided), and 3 for a user's error.
+    """
     console.prepare_environment()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return console.guarded(lambda: _run(arguments))
+    judges = arguments[:1] == ["validate"]
+    on_error = console.NO_VERDICT if judges else console.USER_ERROR
+    return console.guarded(lambda: _run(arguments), on_error)
 
 
 def _run(argv: list[str]) -> None:
@@ -88,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_tune(commands)
     add_train_policy(commands)
+    add_calibrate(commands)
     add_validate(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""The commands `acbo train`, `acbo tune` and `acbo train-policy`."""
+"""The commands `acbo train`, `acbo tune`, `acbo calibrate` and `acbo train-policy`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,47 @@ def add_tune(commands: Any) -> None:
         "--steps", type=int, default=300, metavar="N", help="of a trial (default: 300)"
     )
     parser.set_defaults(run=_tune)
+
+
+def add_calibrate(commands: Any) -> None:
+    """Add `calibrate` to the parser's commands."""
+    parser = console.add_command(
+        commands,
+        "calibrate",
+        "fit the temperature of a trained model on fresh systems of its training distribution",
+        ["acbo calibrate --model runs/linear-gaussian-v1/linear-gaussian-v1.json"],
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="its header; written anew where that helps",
+    )
+    parser.add_argument(
+        "--systems", type=int, default=4000, metavar="N", help="to fit on (default: 4000)"
+    )
+    parser.set_defaults(run=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from causal_bayes_opt.surrogate.network import load_pretrained, save_model
+    from causal_bayes_opt.training.calibration import calibrate
+    from causal_bayes_opt.training.configuration import distribution_of
+
+    trained = load_pretrained(options.model)
+    found = calibrate(trained, distribution_of(trained.card), options.systems)
+    low, high = found.temperatures
+    before, after = found.before, found.after
+    print(f"temperature {low:.3f} to {high:.3f}; on other systems of the same distribution:")
+    print(f"  nats a variable: {before.negative_log_probability:.4f}, tempered ", end="")
+    print(f"{after.negative_log_probability:.4f}")
+    print(f"  calibration error: {before.calibration_error:.4f}, tempered ", end="")
+    print(f"{after.calibration_error:.4f}")
+    if found.helps:
+        print(f"wrote {save_model(found.model, options.model)}")
+    else:
+        print("the temperature is of no use: the model stays as it is")
 
 
 def _tune(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def add_validate(commands: Any) -> None:
         commands,
         "validate",
         "judge a model against the expert, exact inference and the truth; "
-        "exit status 0: go, 1: no-go, 2: undecided (or an error, which is told)",
+        "exit status 0: go, 1: no-go, 2: undecided, 3: an error",
         [
             "acbo validate --out runs/validation",
             "acbo validate --model mixed-v1 --mechanisms polynomial neural --out runs/mixed",
@@ -38,6 +39,21 @@ def add_validate(commands: Any) -> None:
     parser.add_argument(
         "--price", type=float, default=0.5, metavar="MONEY", help="an hour of this machine (0.5)"
     )
+    parser.add_argument(
+        "--spent",
+        nargs="+",
+        default=[],
+        metavar="WHAT=SECONDS",
+        help="what the model took (training, tuning, data, failed), where its card does not say so",
+    )
+    parser.add_argument(
+        "--demonstrations",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="of the learning curve, 1000 and 5000, which are compared, among them "
+        "(250 1000 2500 5000)",
+    )
     parser.add_argument("--no-transfer", action="store_true", help="leave transfer unmeasured")
     parser.add_argument("--no-scaling", action="store_true", help="train on no demonstrations")
     parser.set_defaults(run=_validate)
@@ -47,6 +63,7 @@ def _validate(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from causal_bayes_opt.training.held_out import HeldOut
+    from causal_bayes_opt.training.scaling_study import ScalingStudy
     from causal_bayes_opt.training.validation import (
         ValidationConfig,
         validate_amortization_benefit,
@@ -61,9 +78,12 @@ def _validate(options: argparse.Namespace) -> None:
         trials=options.trials,
         held_out=HeldOut(seed=options.seed, mechanisms=tuple(options.mechanisms)),
         price_per_hour=options.price,
+        spent=_spent(options.spent),
     )
     if options.no_transfer:
         config = replace(config, transfer_systems=0)
+    if options.demonstrations is not None:
+        config = replace(config, scaling=ScalingStudy(tuple(options.demonstrations)))
     if options.no_scaling:
         config = replace(config, scaling=None)
     with Console(stderr=True).status("systems") as status:
@@ -79,3 +99,14 @@ def _validate(options: argparse.Namespace) -> None:
         print(f"  {criterion['verdict']:<10} {criterion['name']}: {criterion['requirement']}")
     print(f"report: {path}")
     raise SystemExit(found.exit_status)
+
+
+def _spent(told: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for entry in told:
+        name, _, seconds = entry.partition("=")
+        try:
+            found[name] = float(seconds)
+        except ValueError as error:
+            raise ConfigError(f"--spent has {entry!r}; expected WHAT=SECONDS") from error
+    return found

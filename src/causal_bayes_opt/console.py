@@ -13,10 +13,11 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from causal_bayes_opt.errors import CausalBayesOptError
+from causal_bayes_opt.errors import CausalBayesOptError, CommandLineError
 
 PROGRAM = "acbo"
 USER_ERROR = 2
+NO_VERDICT = 3  # a user's error, where 2 says "undecided"
 INTERRUPTED = 130  # 128 + SIGINT
 NOBODY_READS = 141  # 128 + SIGPIPE
 
@@ -25,11 +26,10 @@ class Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave with status 2 and one line."""
+        """Refuse what was typed, in one line."""
         if message.endswith(("expected one argument", "expected at least one argument")):
             message += " (one that begins with '-' is attached by '=': --target=-x)"
-        fail(f"{message}; see {self.prog} --help")
-        raise SystemExit(USER_ERROR)
+        raise CommandLineError(f"{message}; see {self.prog} --help")
 
 
 def add_command(
@@ -66,8 +66,13 @@ def cache_folder() -> Path:
     return root / PROGRAM
 
 
-def guarded(command: Callable[[], None]) -> int:
-    """Run a command; return its exit status. What a user can cause becomes one line."""
+def guarded(command: Callable[[], None], on_error: int = USER_ERROR) -> int:
+    """Run a command; return its exit status. What a user can cause becomes one line.
+
+    Args:
+        command: raises `SystemExit` for a status of its own.
+        on_error: status of what a user can cause.
+    """
     status = 0
     try:
         with _quiet():
@@ -75,29 +80,29 @@ def guarded(command: Callable[[], None]) -> int:
                 command()
             finally:
                 sys.stdout.flush()
-    except SystemExit as stop:  # by argparse, after help, version or an error that it has told
+    except SystemExit as stop:  # by argparse after help and version, or a command's own status
         status = int(stop.code or 0)
     except CausalBayesOptError as error:
-        status = fail(str(error))
+        status = fail(str(error), on_error)
     except BrokenPipeError:
         # The reader has gone, as `head` does. Python would complain again when it flushes at exit.
         _discard(sys.stdout)
         status = NOBODY_READS
     except OSError as error:
         where = f"{error.filename!r}: " if error.filename else ""
-        status = fail(f"{where}{error.strerror or error}")
+        status = fail(f"{where}{error.strerror or error}", on_error)
     except KeyboardInterrupt:
         fail("interrupted")
         status = INTERRUPTED
     except MemoryError:
-        status = fail("out of memory; leave out variables or rows")
+        status = fail("out of memory; leave out variables or rows", on_error)
     return status
 
 
-def fail(message: str) -> int:
-    """Write one line to standard error; return the status of a user's error."""
+def fail(message: str, status: int = USER_ERROR) -> int:
+    """Write one line to standard error; return the status."""
     _say(f"error: {message}")
-    return USER_ERROR
+    return status
 
 
 def warn(message: str) -> None:

@@ -10,6 +10,10 @@ class CausalBayesOptError(Exception):
     """Base class of every error that this package raises on purpose."""
 
 
+class CommandLineError(CausalBayesOptError):
+    """A command line that cannot be read."""
+
+
 class DataError(CausalBayesOptError):
     """Rows that cannot be used: missing cells, constant columns, too few rows, a broken file."""
 

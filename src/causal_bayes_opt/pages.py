@@ -50,8 +50,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def image(data: str, description: str) -> str:
-    """An embedded PNG."""
-    return f"<img alt='{html.escape(description)}' src='data:image/png;base64,{data}'>"
+    """An embedded PNG with its caption."""
+    said = html.escape(description, quote=True)
+    return (
+        f"<figure><img alt='{said}' src='data:image/png;base64,{data}'>"
+        f"<figcaption>{said}</figcaption></figure>"
+    )
 
 
 def page(title: str, heading: str, sections: Sequence[str]) -> str:
@@ -66,10 +70,12 @@ def page(title: str, heading: str, sections: Sequence[str]) -> str:
 _STYLE = """<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; color: #2b2d42; margin: 0; background: #fafafa; }
-main { max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
+main { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; width: 100%; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; margin: 1rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .5rem; }
+th, td { border-bottom: 1px solid #ddd; font-size: .875rem; }
+figure { margin: 1rem 0; } img { max-width: 100%; }
+figcaption { font-size: .875rem; color: #5c6070; }
 .verdict { padding: .8rem 1rem; border-left: 6px solid #8d99ae; background: #fff; }
 .go { border-color: #2a9d8f; } .no-go { border-color: #c8553d; }
 </style>

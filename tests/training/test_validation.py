@@ -2,14 +2,14 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from causal_bayes_opt.errors import ConfigError, GateError
+from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.errors import ConfigError, GateError, UnknownNameError
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.network import (
     TrainedModel,
@@ -20,16 +20,17 @@ from causal_bayes_opt.surrogate.network import (
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.training import criteria as rules
+from causal_bayes_opt.training.cost_benefit import Costs, break_even, costs_of
 from causal_bayes_opt.training.criteria import Criterion, Measured, ValidationCriteria, Verdict
+from causal_bayes_opt.training.data_generation import MinimalDatasetGenerator
 from causal_bayes_opt.training.evidence import order_change, peak_memory
 from causal_bayes_opt.training.held_out import (
     HeldOut,
     digest_of_systems,
     generate_test_graphs,
-    overlap_with_training,
-    shared_keys,
 )
 from causal_bayes_opt.training.scaling_gate import check_scaling_gate, content_digest
+from causal_bayes_opt.training.scaling_study import ScalingStudy, runs_by_number
 from causal_bayes_opt.training.transfer import conditions
 from causal_bayes_opt.training.validation import (
     ValidationConfig,
@@ -41,6 +42,11 @@ from causal_bayes_opt.training.validation import (
 from causal_bayes_opt.training.validation_report import write_validation_report
 
 HELD_OUT = HeldOut(graph_sizes=(4,), rows_per_variable=(3,))
+# Stands for the training of whatever is judged.
+CARD = {
+    "systems": [asdict(SystemDistribution(n_vars=(2, 4)))],
+    "loop": {"steps": 4, "batch_size": 3, "seed": 0},
+}
 CONFIG = ValidationConfig(
     systems=30,
     trials=1,
@@ -77,7 +83,7 @@ def broken(buffer, target, *, prior=None, key=None):
 
 
 def judged(surrogate, **changes):
-    return judge(surrogate, replace(CONFIG, **changes), name="under test").content
+    return judge(surrogate, replace(CONFIG, **changes), name="under test", card=CARD).content
 
 
 def verdict(content, part, start):
@@ -156,11 +162,23 @@ def test_systems_are_fresh_reproducible_and_spare_the_target():
         assert system.case.parents == frozenset(system.scm.parents(system.case.target))
 
 
-def test_overlap_counts_keys_that_both_have():
-    keys = jax.vmap(jax.random.key)(jnp.arange(5))
-    assert shared_keys(keys, keys[3:]) == 2
-    found = overlap_with_training(HELD_OUT, 7, load_pretrained().card)
-    assert found == {"held_out": 7, "training": 9000, "shared": 0}
+def test_what_cannot_be_compared_with_the_training_is_undecided(good):
+    content = judge(exact_posterior, replace(CONFIG, systems=2, studies=1), name="no card").content
+    assert verdict(content, "week_2", "held-out systems") == "undecided"
+    assert good["resources"]["overlap"]["shared_systems"] == 0
+
+
+def test_a_cost_that_nobody_recorded_leaves_the_break_even_open():
+    expert, amortized = np.full(5, 1.5), np.full(5, 0.5)
+    known = Costs(training=100.0, tuning=50.0, data=0.0, failed=50.0)
+    assert break_even(known, expert, amortized, 50, 0.95)["break_even"]["high"] == 200.0
+    found = break_even(replace(known, failed=None), expert, amortized, 50, 0.95)
+    assert found["not_recorded"] == ["failed"]
+    assert found["break_even"] == {"value": 150.0, "low": 150.0, "high": np.inf}
+    card = {"loop": {}, "training_seconds": 7.0, "costs": {"tuning": 5.0}}
+    assert costs_of(card, 1.0, {"tuning": 6.0}) == Costs(7.0, 6.0, 0.0, None, 1.0)
+    with pytest.raises(UnknownNameError, match="did you mean 'tuning'"):
+        costs_of(card, 1.0, {"tunning": 6.0})
 
 
 def test_verdicts_follow_the_interval():
@@ -216,6 +234,27 @@ def test_impossible_configurations_are_refused():
         ValidationConfig(systems=0)
     with pytest.raises(ConfigError, match="lies in 0 to 1"):
         ValidationCriteria(min_share=90)
+
+
+def test_the_first_part_of_the_demonstrations_is_like_the_whole(tmp_path):
+    generator = MinimalDatasetGenerator(graph_sizes=(3, 5), n_systems=6, teacher="truth")
+    told = []
+    runs = runs_by_number(generator, tmp_path / "store", told.append)
+    sizes = [run[0].observational_data.shape[1] for run in runs]
+    assert sizes == [3, 5, 3, 5, 3, 5]
+    assert told[-1] == "demonstrations on 6 of 6 systems"
+
+
+def test_demonstrations_of_the_scaling_study_are_like_what_is_judged():
+    study = ScalingStudy(demonstrations=(20, 55), compared=(20, 55))
+    linear = study.generator(HELD_OUT)
+    assert (linear.count, linear.graph_sizes) == (6, (4,))
+    assert linear.expert["mechanism"] == "linear"
+    held_out = replace(HELD_OUT, mechanisms=("neural", "linear"), noises=("laplace",))
+    other = study.generator(held_out)
+    assert other.systems.mechanisms == ("neural", "linear")
+    assert other.systems.noises == ("laplace",)
+    assert other.expert["mechanism"] == "nonlinear"
 
 
 # -- the report, and the gate that it opens ---------------------------------------------------

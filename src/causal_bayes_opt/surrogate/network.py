@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -33,6 +33,7 @@ from causal_bayes_opt.surrogate.predictor import (
 )
 from causal_bayes_opt.surrogate.protocol import EdgePrior, default_edge_probability
 from causal_bayes_opt.surrogate.support import support_of
+from causal_bayes_opt.surrogate.temperature import Tempered
 
 FORMAT = "causal_bayes_opt.predictor/1"
 DEFAULT_MODEL = "linear-gaussian-v1"
@@ -94,7 +95,7 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
             f"{str(path)!r} was trained for encoding {header['encoding_version']}; this version "
             f"has encoding {ENCODING_VERSION}; train it again or use the version that made it"
         )
-    model = make_network(header["architecture"], header["config"])
+    model = make_network(header["architecture"], header["config"], header.get("temperature"))
     try:
         flat = load_file(path.with_suffix(".safetensors"))
     except (OSError, SafetensorError) as error:
@@ -108,7 +109,7 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
 
 
 def model_digest(trained: TrainedModel) -> str:
-    """A hash of the network's description and weights; the name and the card do not count."""
+    """A hash of the network's description, its temperature, and weights; not of name and card."""
     found = hashlib.sha256(json.dumps(trained.model.describe(), sort_keys=True).encode())
     for module, own in sorted(trained.params.items()):
         for name, value in sorted(own.items()):
@@ -117,17 +118,29 @@ def model_digest(trained: TrainedModel) -> str:
     return found.hexdigest()
 
 
-def make_network(architecture: str, config: Mapping[str, Any]) -> Network:
+def make_network(
+    architecture: str, config: Mapping[str, Any], temperature: Sequence[float] | None = None
+) -> Network:
     """A network from its header: `pairs` (`predictor`) or `rows` (`avici_adapter`).
 
+    Args:
+        architecture: its kind.
+        config: its size.
+        temperature: coefficients of `temperature.Tempered`; None: posteriors as they are.
+
     Raises:
-        ModelError: no such architecture.
+        ModelError: no such architecture, or no such temperature.
     """
+    network: Network
     if architecture == "pairs":
-        return AmortizedModel(PredictorConfig(**config))
-    if architecture == "rows":
-        return AxialModel(AxialConfig(**config))
-    raise ModelError(f"no architecture is called {architecture!r} (there are 'pairs' and 'rows')")
+        network = AmortizedModel(PredictorConfig(**config))
+    elif architecture == "rows":
+        network = AxialModel(AxialConfig(**config))
+    else:
+        raise ModelError(
+            f"no architecture is called {architecture!r} (there are 'pairs' and 'rows')"
+        )
+    return network if temperature is None else Tempered(network, tuple(temperature))
 
 
 @dataclass(frozen=True)

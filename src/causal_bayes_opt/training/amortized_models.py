@@ -64,6 +64,7 @@ class MinimalTrainingConfig:
     Attributes:
         hidden_dim: width of the network.
         num_layers: its blocks.
+        nonlinear: whether it looks beyond second moments.
         learning_rate: peak rate.
         batch_size: examples a batch.
         num_epochs: times that every example is seen.
@@ -79,6 +80,7 @@ class MinimalTrainingConfig:
 
     hidden_dim: int = 128
     num_layers: int = 4
+    nonlinear: bool = False
     learning_rate: float = 1e-3
     batch_size: int = 32
     num_epochs: int = 100
@@ -106,7 +108,7 @@ class MinimalTrainingConfig:
     @property
     def model(self) -> AmortizedModel:
         """The network of this size."""
-        config = PredictorConfig(self.hidden_dim, self.num_layers)
+        config = PredictorConfig(self.hidden_dim, self.num_layers, nonlinear=self.nonlinear)
         return AmortizedModel(config, mixed_precision=self.use_mixed_precision)
 
     @property
@@ -245,11 +247,19 @@ def train_amortized_model(
     config = config or MinimalTrainingConfig()
     learned, held_back = _divided(demonstrations, config.seed)
     source = Demonstrations(learned, config.batch_size, config.weights, config.seed)
-    per_epoch = sum(1 for _ in SimpleDataLoader(learned, config.batch_size).get_batches(_key(0)))
+    per_epoch = batches_an_epoch(demonstrations, config)
     loop = _loop_config(config, per_epoch, config.gradient_accumulation_steps)
     validate = partial(_validation_loss, config.model, held_back) if held_back else None
     params = train(config.model, source, loop, folder, report, start, validate, mesh)
     return AmortizedModel(config.model.config), params
+
+
+def batches_an_epoch(
+    demonstrations: Sequence[TrainingExample], config: MinimalTrainingConfig
+) -> int:
+    """Number of batches of `train_amortized_model` in which every example is seen once."""
+    learned, _ = _divided(demonstrations, config.seed)
+    return sum(1 for _ in SimpleDataLoader(learned, config.batch_size).get_batches(_key(0)))
 
 
 def train_minimal_model(

@@ -149,6 +149,15 @@ def _distribution(
     return TrainingDistribution(systems, _build(DesignDistribution, design, "design"))
 
 
+def distribution_of(card: Mapping[str, Any]) -> TrainingDistribution:
+    """What a model was trained on, from its card.
+
+    Raises:
+        ConfigError: the card names no systems, or unknown ones.
+    """
+    return _distribution(card, {}, "the model's card")
+
+
 def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
     """What a model says of itself: its training distribution, and the ranges it covers.
 

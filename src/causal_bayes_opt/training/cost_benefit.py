@@ -8,39 +8,45 @@ from typing import Any
 
 import numpy as np
 
-from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.errors import ConfigError, check_name
 from causal_bayes_opt.training.criteria import Measured
 
+COSTS = ("training", "tuning", "data", "failed")
 PLAN_SPEEDUP, PLAN_BREAK_EVEN = 2.0, 1000.0
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of machine time that a model took, on the hardware of the judge.
+    """Seconds of machine time that a model took; None where nobody recorded it.
 
     Attributes:
         training: of the run that made the weights.
         tuning: of searches before it.
         data: of making demonstrations.
         failed: of runs that came to nothing.
-        price_per_hour: money for an hour of this machine.
+        price_per_hour: money for an hour of the machine.
     """
 
-    training: float = 0.0
-    tuning: float = 0.0
-    data: float = 0.0
-    failed: float = 0.0
+    training: float | None = None
+    tuning: float | None = None
+    data: float | None = None
+    failed: float | None = None
     price_per_hour: float = 0.5
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not value >= 0:
+            if value is not None and not value >= 0:
                 raise ConfigError(f"costs: {name} is {value}; it cannot be negative")
 
     @property
     def seconds(self) -> float:
-        """All of it."""
-        return self.training + self.tuning + self.data + self.failed
+        """All that was recorded."""
+        return sum(getattr(self, name) or 0.0 for name in COSTS)
+
+    @property
+    def not_recorded(self) -> list[str]:
+        """What was not."""
+        return [name for name in COSTS if getattr(self, name) is None]
 
 
 def break_even(
@@ -51,6 +57,8 @@ def break_even(
     confidence: float,
 ) -> dict[str, Any]:
     """Number of graphs after which training has paid, with its interval and the curve.
+
+    Where a cost was not recorded the number is a lower bound, and the interval has no upper end.
 
     Args:
         costs: of the model.
@@ -67,11 +75,12 @@ def break_even(
     graphs = Measured(
         _graphs(costs.seconds, float(saved.mean())),
         _graphs(costs.seconds, float(high)),
-        _graphs(costs.seconds, float(low)),
+        float("inf") if costs.not_recorded else _graphs(costs.seconds, float(low)),
     )
     return {
         "costs": asdict(costs),
         "seconds": costs.seconds,
+        "not_recorded": costs.not_recorded,
         "money": costs.seconds / 3600 * costs.price_per_hour,
         "saved_seconds_per_graph": float(saved.mean()),
         "saved_money_per_graph": float(saved.mean()) / 3600 * costs.price_per_hour,
@@ -95,13 +104,27 @@ def _curve(costs: Costs, expert: float, amortized: float, even: float) -> dict[s
     }
 
 
-def costs_of(card: Mapping[str, Any], price_per_hour: float = 0.5) -> Costs:
-    """What a model's card says: ``training_seconds``, and ``costs`` with the rest."""
-    rest = card.get("costs", {})
-    return Costs(
-        training=float(card.get("training_seconds", 0.0)),
-        tuning=float(rest.get("tuning", 0.0)),
-        data=float(rest.get("data", 0.0)),
-        failed=float(rest.get("failed", 0.0)),
-        price_per_hour=price_per_hour,
-    )
+def costs_of(
+    card: Mapping[str, Any], price_per_hour: float, told: Mapping[str, float] | None = None
+) -> Costs:
+    """What a model cost.
+
+    Data that are simulated at every step of the training (the card's ``loop``) cost nothing
+    beside it.
+
+    Args:
+        card: of the model; its ``training_seconds``, and its ``costs`` by the names of `COSTS`.
+        price_per_hour: money for an hour of the machine.
+        told: seconds by the same names, before those of the card.
+
+    Raises:
+        ConfigError: a negative cost.
+        UnknownNameError: a cost of another name.
+    """
+    for name in told or {}:
+        check_name(name, COSTS, "cost")
+    recorded = {"data": 0.0} if "loop" in card else {}
+    if "training_seconds" in card:
+        recorded["training"] = float(card["training_seconds"])
+    recorded |= {name: float(value) for name, value in card.get("costs", {}).items()}
+    return Costs(**{**recorded, **(told or {})}, price_per_hour=price_per_hour)

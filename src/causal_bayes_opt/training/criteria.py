@@ -114,7 +114,7 @@ def at_least(name: str, threshold: float, measured: Measured | None, note: str =
         verdict = Verdict.GO
     elif measured is not None and measured.high < threshold:
         verdict = Verdict.NO_GO
-    return Criterion(name, f"at least {threshold:g}", threshold, measured, verdict, note)
+    return Criterion(name, f"at least {threshold:,.12g}", threshold, measured, verdict, note)
 
 
 def below(name: str, threshold: float, measured: Measured | None, note: str = "") -> Criterion:
@@ -124,7 +124,7 @@ def below(name: str, threshold: float, measured: Measured | None, note: str = ""
         verdict = Verdict.GO
     elif measured is not None and measured.low >= threshold:
         verdict = Verdict.NO_GO
-    return Criterion(name, f"below {threshold:g}", threshold, measured, verdict, note)
+    return Criterion(name, f"below {threshold:,.12g}", threshold, measured, verdict, note)
 
 
 def at_most(name: str, threshold: float, measured: Measured | None, note: str = "") -> Criterion:
@@ -134,7 +134,7 @@ def at_most(name: str, threshold: float, measured: Measured | None, note: str = 
         verdict = Verdict.GO
     elif measured is not None and measured.low > threshold:
         verdict = Verdict.NO_GO
-    return Criterion(name, f"at most {threshold:g}", threshold, measured, verdict, note)
+    return Criterion(name, f"at most {threshold:,.12g}", threshold, measured, verdict, note)
 
 
 def all_hold(criteria: Sequence[Criterion]) -> Verdict:

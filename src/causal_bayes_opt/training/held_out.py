@@ -122,32 +122,10 @@ def digest_of_systems(systems: list[HeldOutSystem]) -> str:
     return found.hexdigest()
 
 
-def overlap_with_training(config: HeldOut, n: int, card: Mapping[str, Any]) -> dict[str, int]:
-    """Compare the random keys of the held-out systems with those of every training step.
-
-    Args:
-        config: of the held-out systems.
-        n: how many there are.
-        card: of the model; its ``loop`` names the seed and the number of steps.
-
-    Returns:
-        ``held_out`` and ``training``, numbers of keys, and ``shared``, how many are in both. A
-        model whose card names no run gives 0 training keys: nothing could be compared.
-    """
+def seeds_of(config: HeldOut, n: int) -> list[int]:
+    """The seeds of the random keys by which the systems' parameters are drawn."""
     generator = _generator(config, config.graph_sizes[0], config.mechanisms[0], "gaussian", "chain")
-    seeds = [generator.system_seed(_PART, number) for number in range(n)]
-    own = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    loop = card.get("loop", {})
-    steps = int(loop.get("steps", 0))
-    base = jax.random.key(int(loop.get("seed", 0)) + 1)
-    trained = jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.arange(steps))
-    return {"held_out": n, "training": steps, "shared": shared_keys(own, trained)}
-
-
-def shared_keys(some: jax.Array, others: jax.Array) -> int:
-    """How many of the random keys ``[n]`` are among the others ``[m]``."""
-    found = {tuple(row) for row in np.asarray(jax.random.key_data(others)).tolist()}
-    return sum(tuple(row) in found for row in np.asarray(jax.random.key_data(some)).tolist())
+    return [generator.system_seed(_PART, number) for number in range(n)]
 
 
 def describe(config: HeldOut) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,18 @@ from causal_bayes_opt.surrogate.network import (
 )
 from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.surrogate.protocol import Surrogate
-from causal_bayes_opt.training import criteria as rules
-from causal_bayes_opt.training import evidence
-from causal_bayes_opt.training.cost_benefit import break_even, costs_of
-from causal_bayes_opt.training.criteria import (
-    Criterion,
-    Measured,
-    ValidationCriteria,
-    Verdict,
-)
+from causal_bayes_opt.training import evidence, verdicts
+from causal_bayes_opt.training.cost_benefit import Costs, break_even, costs_of
+from causal_bayes_opt.training.criteria import ValidationCriteria, Verdict, all_hold, most_hold
 from causal_bayes_opt.training.held_out import (
     HeldOut,
     HeldOutSystem,
     describe,
     digest_of_systems,
     generate_test_graphs,
-    overlap_with_training,
+    seeds_of,
 )
+from causal_bayes_opt.training.overlap import overlap_with_training
 from causal_bayes_opt.training.quality import (
     Answers,
     agreement,
@@ -52,7 +47,8 @@ from causal_bayes_opt.training.quality import (
 )
 from causal_bayes_opt.training.scaling_gate import REPORT_FORMAT, content_digest
 from causal_bayes_opt.training.scaling_study import ScalingStudy, measure_scaling
-from causal_bayes_opt.training.transfer import conditions, measure_transfer, size_drop
+from causal_bayes_opt.training.speed import amortized_study, expert_study, measure_speed
+from causal_bayes_opt.training.transfer import conditions, measure_transfer
 
 __all__ = [
     "ValidationConfig",
@@ -65,9 +61,7 @@ __all__ = [
     "validate_amortization_benefit",
 ]
 
-RECORDED_SECONDS = 85.0  # one run of the public code: 4 variables, 100 rows, 5 trials, one core
-_FEWEST = 20  # systems; fewer decide nothing about quality
-_PERMUTED = 10
+_PERMUTED = 10  # systems whose variables are put into another order
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,9 @@ class ValidationConfig:
         criteria: thresholds.
         resamples: of every bootstrap.
         price_per_hour: money for an hour of this machine.
+        spent: seconds that the model took, by the names of `cost_benefit.COSTS`; they count
+            before those of its card.
+        overlap_steps: of the training, whose systems are drawn again and compared.
         transfer_systems: for each condition of the transfer; 0 leaves transfer out.
         transfer_sizes: numbers of variables beyond those of `held_out`.
         scaling: the study of more demonstrations; None leaves it out.
@@ -94,13 +91,19 @@ class ValidationConfig:
     criteria: ValidationCriteria = field(default_factory=ValidationCriteria)
     resamples: int = 500
     price_per_hour: float = 0.5
+    spent: Mapping[str, float] = field(default_factory=dict)
+    overlap_steps: int = 300
     transfer_systems: int = 100
-    transfer_sizes: tuple[tuple[int, ...], ...] = ((9, 10, 11, 12), (14, 16, 18, 20))
+    transfer_sizes: tuple[tuple[int, ...], ...] = ((9, 10, 11, 12), (14, 16, 18, 20), (30, 40, 50))
     scaling: ScalingStudy | None = field(default_factory=ScalingStudy)
 
     def __post_init__(self) -> None:
-        if min(self.systems, self.trials, self.resamples) < 1:
-            raise ConfigError("systems, trials and resamples must be at least 1")
+        for name in ("systems", "trials", "studies", "resamples", "overlap_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
+        if self.transfer_systems < 0:
+            raise ConfigError(f"transfer_systems is {self.transfer_systems}; 0 is the least")
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def validate_amortization_benefit(
     params: hk.Params | None = None,
     config: ValidationConfig | None = None,
     *,
+    card: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     report: Callable[[str], None] | None = None,
 ) -> ValidationReport:
@@ -144,6 +148,8 @@ def validate_amortization_benefit(
             shipped linear one.
         params: weights, for a network.
         config: see the class.
+        card: for a network, what `configuration.model_card` says of its training; without it
+            nobody can tell whether it was trained on what it is judged on.
         folder: keeps demonstrations and runs of the scaling study; None: a temporary one.
         report: called with a sentence after each part.
 
@@ -151,7 +157,7 @@ def validate_amortization_benefit(
         ModelError: no such model.
         ConfigError: a network without weights, or weights without a network.
     """
-    trained = _trained(model, params)
+    trained = _trained(model, params, card or {})
     with tempfile.TemporaryDirectory() as temporary:
         saved = save_model(trained, Path(temporary) / "model")
         batch = int(trained.card.get("loop", {}).get("batch_size", 32))
@@ -194,14 +200,28 @@ def judge(
     tell = report or (lambda sentence: None)
     card = card or {}
     systems = generate_test_graphs(config.systems, config=config.held_out)
-    overlap = overlap_with_training(config.held_out, config.systems, card)
+    costs = costs_of(card, config.price_per_hour, config.spent)
     tell(f"{len(systems)} systems")
+    overlap = overlap_with_training(
+        [system.scm for system in systems],
+        seeds_of(config.held_out, config.systems),
+        card,
+        config.overlap_steps,
+    )
+    tell(f"compared with {overlap['systems']} systems of the training")
     answers = _all_answers(surrogate, systems)
     tell("answers")
     quality = _quality(answers, systems, config)
     tell("quality")
-    speed = _speed(surrogate, systems, config)
-    tell("speed")
+    chosen = systems[: config.studies]
+    speed = measure_speed(
+        surrogate,
+        chosen,
+        config.trials,
+        config.criteria,
+        config.resamples,
+        lambda done: tell(f"{done} of {len(chosen)} graphs timed"),
+    )
     failed = any(answer.failed for answer in answers["amortized"])
     order = None if failed else evidence.order_change(surrogate, systems[:_PERMUTED])
     resources = {
@@ -213,9 +233,7 @@ def judge(
         "order_change": order,
         "overlap": overlap,
     }
-    expert_s, amortized_s = (np.array(speed["seconds"][who]) for who in ("expert", "amortized"))
-    costs = costs_of(card, config.price_per_hour)
-    cost = break_even(costs, expert_s, amortized_s, config.resamples, config.criteria.confidence)
+    cost = _cost(costs, speed, config)
     transfer = _transfer(surrogate, answers, config, card, tell)
     scaling = None
     if config.scaling is not None:
@@ -223,14 +241,17 @@ def judge(
             raise ConfigError("the scaling study needs a folder")
         scaling = measure_scaling(
             config.scaling,
+            config.held_out,
             systems,
             folder,
             config.resamples,
             config.criteria.confidence,
             tell,
         )
-    week_2 = _week_2(config, quality, speed, resources)
-    week_4 = _week_4(config, transfer, scaling, speed, cost)
+    measured = quality, speed, resources
+    week_2 = verdicts.week_2(config.criteria, *measured)
+    week_4 = verdicts.week_4(config.criteria, transfer, scaling, speed, cost)
+    indicators = verdicts.no_go_indicators(config.criteria, *measured)
     content = {
         "format": REPORT_FORMAT,
         "model": {"name": name, "digest": digest},
@@ -241,11 +262,11 @@ def judge(
         },
         "criteria": asdict(config.criteria),
         "verdicts": {
-            "week_2": rules.all_hold(week_2).value,
-            "week_4": rules.most_hold(week_4).value,
+            "week_2": all_hold(week_2).value,
+            "week_4": most_hold(week_4).value,
         },
         "week_2": [criterion.to_json() for criterion in week_2],
-        "no_go_indicators": [c.to_json() for c in _no_go(config, quality, speed, resources)],
+        "no_go_indicators": [criterion.to_json() for criterion in indicators],
         "week_4": [criterion.to_json() for criterion in week_4],
         "quality": quality,
         "speed": speed,
@@ -266,9 +287,7 @@ def measure_amortized_inference(
     """Mean seconds a graph: all decisions of a study of `trials` trials, warm."""
     surrogate = NetworkSurrogate(TrainedModel("model", model, params, {}))
     return float(
-        np.mean(
-            [evidence.amortized_study(s, surrogate, trials, s.number).seconds for s in test_graphs]
-        )
+        np.mean([amortized_study(s, surrogate, trials, s.number).seconds for s in test_graphs])
     )
 
 
@@ -276,7 +295,7 @@ def measure_parent_scale_performance(
     test_graphs: Sequence[HeldOutSystem], trials: int = 5
 ) -> float:
     """The same for PARENT_SCALE, its better option."""
-    return float(np.mean([evidence.expert_study(s, trials, s.number).seconds for s in test_graphs]))
+    return float(np.mean([expert_study(s, trials, s.number).seconds for s in test_graphs]))
 
 
 def _plain(value: Any) -> Any:
@@ -290,14 +309,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _trained(model: str | Path | Network | None, params: hk.Params | None) -> TrainedModel:
+def _trained(
+    model: str | Path | Network | None, params: hk.Params | None, card: Mapping[str, Any]
+) -> TrainedModel:
     if model is None or isinstance(model, str | Path):
         if params is not None:
             raise ConfigError("weights were given without the network that they belong to")
         return load_pretrained(model or DEFAULT_MODEL)
     if params is None:
         raise ConfigError("a network was given without weights")
-    return TrainedModel("model", model, params, {})
+    return TrainedModel("model", model, params, card)
 
 
 def _all_answers(surrogate: Surrogate, systems: Sequence[HeldOutSystem]) -> Answers:
@@ -320,6 +341,7 @@ def _quality(
         {**system.factors, "parents": min(system.factors["parents"], 3)} for system in systems
     ]
     return {
+        "systems": len(systems),
         **table,
         "by_factor": by_factor(answers, factors, config.resamples, level),
         "reliability": {method: reliability(own) for method, own in answers.items()},
@@ -327,47 +349,12 @@ def _quality(
     }
 
 
-def _speed(
-    surrogate: Surrogate, systems: Sequence[HeldOutSystem], config: ValidationConfig
-) -> dict[str, Any]:
-    chosen = systems[: config.studies]
-    trials, level = config.trials, config.criteria.confidence
-    found = {
-        "amortized": [evidence.amortized_study(s, surrogate, trials, s.number) for s in chosen],
-        "expert": [evidence.expert_study(s, trials, s.number) for s in chosen],
-        "exact": [evidence.amortized_study(s, exact_posterior, trials, s.number) for s in chosen],
-    }
-    seconds = {method: np.array([s.seconds for s in own]) for method, own in found.items()}
-    failures = {method: [s.failed for s in own if s.failed] for method, own in found.items()}
-    ratio = seconds["expert"] / seconds["amortized"]
-    done = [i for i in range(len(chosen)) if not (found["amortized"][i].failed)]
-    faster = int((ratio[done] >= config.criteria.min_speedup).sum())
-    best = {method: [s.best for s in own] for method, own in found.items()}
-    rng = np.random.default_rng(0)
-    draws = rng.integers(len(ratio), size=(config.resamples, len(ratio)))
-    tail = (1 - level) / 2
-    ends = np.quantile(np.median(ratio[draws], axis=1), (tail, 1 - tail))
-    return {
-        "trials": trials,
-        "systems": len(chosen),
-        "seconds": {method: own.tolist() for method, own in seconds.items()},
-        "mean_seconds": {method: float(own.mean()) for method, own in seconds.items()},
-        "ratio": ratio.tolist(),
-        "median_ratio": asdict(Measured(float(np.median(ratio)), *map(float, ends))),
-        "share_faster": asdict(Measured.share(faster, len(chosen), level)),
-        "ratio_to_exact": float(np.median(seconds["exact"] / seconds["amortized"])),
-        "recorded_public_seconds": RECORDED_SECONDS,
-        "ratio_to_recorded": RECORDED_SECONDS / float(seconds["amortized"].mean()),
-        "failures": failures,
-        "no_worse_than_expert": _no_worse(best["amortized"], best["expert"], level),
-    }
-
-
-def _no_worse(ours: Sequence[float], expert: Sequence[float], level: float) -> dict[str, Any]:
-    """Share of studies whose best trial is no worse than the expert's, by the true mean."""
-    pairs = [(a, b) for a, b in zip(ours, expert, strict=True) if np.isfinite(a + b)]
-    hits = sum(a <= b + 1e-3 * abs(b) for a, b in pairs)
-    return asdict(Measured.share(hits, len(pairs), level))
+def _cost(costs: Costs, speed: dict[str, Any], config: ValidationConfig) -> dict[str, Any]:
+    """Against whichever option of the expert took less time on these graphs."""
+    fastest = min(("expert", "expert_votes"), key=lambda method: speed["mean_seconds"][method])
+    expert_s, amortized_s = (np.array(speed["seconds"][who]) for who in (fastest, "amortized"))
+    found = break_even(costs, expert_s, amortized_s, config.resamples, config.criteria.confidence)
+    return {"against": fastest, **found}
 
 
 def _failures(answers: Sequence[Any], speed: dict[str, Any]) -> list[str]:
@@ -401,136 +388,3 @@ def _transfer(
         config.resamples,
         tell,
     )
-
-
-def _week_2(
-    config: ValidationConfig,
-    quality: dict[str, Any],
-    speed: dict[str, Any],
-    resources: dict[str, Any],
-) -> list[Criterion]:
-    asked = config.criteria
-    found = [
-        rules.at_least(
-            f"share of graphs with a speed-up of {asked.min_speedup:g}",
-            asked.min_share,
-            Measured(**speed["share_faster"]),
-            f"median {speed['median_ratio']['value']:.1f}",
-        )
-    ]
-    for name in ("f1", "average_precision"):
-        drop, note = _drop_of(config, quality, name)
-        found.append(
-            rules.below(f"drop of {_told(name)} below the expert", asked.max_drop, drop, note)
-        )
-    failures, order = resources["failures"], resources["order_change"]
-    found.append(
-        rules.at_most(
-            "failures",
-            asked.max_failures,
-            Measured.exactly(len(failures)),
-            failures[0] if failures else "",
-        )
-    )
-    found.append(
-        rules.at_most(
-            "change of a probability with the order of the variables",
-            asked.max_order_change,
-            None if order is None else Measured.exactly(order),
-            "not measured, as not all questions were answered" if order is None else "",
-        )
-    )
-    shared = resources["overlap"]["shared"]
-    found.append(
-        rules.at_most(
-            "held-out systems that were trained on",
-            0,
-            Measured.exactly(shared),
-            f"compared with {resources['overlap']['training']} keys of training steps",
-        )
-    )
-    found.append(_memory(config, resources))
-    return found
-
-
-def _no_go(
-    config: ValidationConfig,
-    quality: dict[str, Any],
-    speed: dict[str, Any],
-    resources: dict[str, Any],
-) -> list[Criterion]:
-    """Indicators against going on: each is a criterion whose no-go is the bad news."""
-    asked = config.criteria
-    found = [
-        rules.at_least("median speed-up", asked.no_go_speedup, Measured(**speed["median_ratio"]))
-    ]
-    for name in ("f1", "average_precision"):
-        drop, note = _drop_of(config, quality, name)
-        found.append(
-            rules.at_most(f"drop of {_told(name)} below the expert", asked.no_go_drop, drop, note)
-        )
-    return [*found, _memory(config, resources)]
-
-
-def _memory(config: ValidationConfig, resources: dict[str, Any]) -> Criterion:
-    most = config.criteria.max_memory or resources["device_bytes"]
-    peaks = resources["peak_bytes"]
-    if not peaks:
-        return rules.at_most("peak memory, bytes", most, None, "not measured")
-    measured = None if min(peaks.values()) < 0 else Measured.exactly(max(peaks.values()))
-    told = ", ".join(f"{name} {value / 2**20:.0f} MiB" for name, value in peaks.items())
-    return rules.at_most("peak memory, bytes", most, measured, told)
-
-
-def _drop_of(
-    config: ValidationConfig, quality: dict[str, Any], name: str
-) -> tuple[Measured | None, str]:
-    measured = Measured(**quality["drops"]["expert"][name])
-    if config.systems < _FEWEST:
-        return None, f"{config.systems} systems decide nothing; {_FEWEST} are the least"
-    return measured, f"measured on {config.systems} systems"
-
-
-def _week_4(
-    config: ValidationConfig,
-    transfer: list[dict[str, Any]] | None,
-    scaling: dict[str, Any] | None,
-    speed: dict[str, Any],
-    cost: dict[str, Any],
-) -> list[Criterion]:
-    asked = config.criteria
-    larger = None if transfer is None else size_drop(transfer)
-    breaks = [entry["condition"] for entry in transfer or () if entry["breaks"]]
-    told = f"breaks on: {', '.join(breaks)}" if breaks else "breaks nowhere"
-    gain = None if scaling is None else Measured(**scaling["gain"])
-    failed = len(speed["failures"]["amortized"])
-    return [
-        rules.below(
-            "drop of average precision on larger systems",
-            asked.max_transfer_drop,
-            None if larger is None else larger[1],
-            "not measured" if larger is None else f"{larger[0]}; {told}",
-        ),
-        rules.below(
-            "nats on the true set, more demonstrations less fewer",
-            0.0,
-            gain,
-            "not measured" if scaling is None else f"{scaling['compared']} demonstrations",
-        ),
-        rules.at_most(
-            "studies that did not end",
-            0,
-            Measured.exactly(failed),
-            f"{speed['systems']} studies of {speed['trials']} trials",
-        ),
-        rules.at_most(
-            "graphs after which training has paid",
-            asked.max_break_even,
-            Measured(**cost["break_even"]),
-            f"{cost['seconds']:.0f} s spent, {cost['saved_seconds_per_graph']:.3f} s saved a graph",
-        ),
-    ]
-
-
-def _told(name: str) -> str:
-    return name.upper() if name == "f1" else name.replace("_", " ")
