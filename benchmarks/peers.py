@@ -1,6 +1,8 @@
 """Nonlinear systems: the shipped networks beside PARENT_SCALE, GIES, PC and DirectLiNGAM.
 
-``python -m benchmarks.peers [--systems N] [--out FILE]`` prints the tables and writes them.
+``python -m benchmarks.peers [--systems N] [--out FILE]`` prints the tables and writes them; with
+``--axial MODEL``, the header of a model on raw rows that is not shipped, it sets that one beside
+`mixed-v1` on the same systems, in a section of the page, and makes nothing else anew.
 Average precision of the parents of one target a system, pooled over candidate edges. PC and LiNGAM
 cannot use experiments and get the observational rows alone. Seeds are those of no training step.
 """
@@ -8,6 +10,7 @@ cannot use experiments and get the observational rows alone. Seeds are those of 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.expert.parent_posterior import parent_scale_surrogate
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.metrics import average_precision
+from causal_bayes_opt.surrogate.network import NetworkSurrogate, load_pretrained
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.router import surrogate_named
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
@@ -27,6 +31,7 @@ MECHANISMS = ("polynomial", "sigmoid", "neural")
 SIZES = (5, 8, 12)
 N_OBS, N_TRIED = 200, 3
 SEED = 90_210
+AXIAL_HEAD = "## The axial model on raw rows\n\n"
 RESAMPLES = 1000
 
 Scores = Callable[[Case], np.ndarray]
@@ -54,6 +59,17 @@ def cell(
     mechanism: str, n_vars: int, systems: int, methods: Mapping[str, Scores] | None = None
 ) -> dict[str, tuple[float, float, float]]:
     """Average precision of every method with the ends of a 95 % interval (bootstrap)."""
+    cases = cases_of(mechanism, n_vars, systems)
+    truth = [np.array([name in case.parents for name in _others(case)]) for case in cases]
+    found = {}
+    for name, method in (methods or METHODS).items():
+        scores = [method(case) for case in cases]
+        found[name] = _interval(scores, truth)
+    return found
+
+
+def cases_of(mechanism: str, n_vars: int, systems: int) -> list[Case]:
+    """The systems of a cell with their data."""
     design = DesignDistribution(
         n_obs=(N_OBS, N_OBS),
         rows_per_variable=(N_TRIED, N_TRIED),
@@ -64,13 +80,7 @@ def cell(
         joint=0.0,
     )
     system = SystemDistribution(n_vars=(n_vars, n_vars), mechanisms=(mechanism,))
-    cases = held_out_cases(systems, SEED, TrainingDistribution((system,), design))
-    truth = [np.array([name in case.parents for name in _others(case)]) for case in cases]
-    found = {}
-    for name, method in (methods or METHODS).items():
-        scores = [method(case) for case in cases]
-        found[name] = _interval(scores, truth)
-    return found
+    return held_out_cases(systems, SEED, TrainingDistribution((system,), design))
 
 
 def of_surrogate(surrogate: Surrogate) -> Scores:
@@ -189,11 +199,53 @@ run on {SLOW_SYSTEMS} systems of five variables:
 """
 
 
+def _axial_section(header: Path, systems: int) -> str:
+    axial = load_pretrained(header)
+    surrogates = {"mixed-v1": surrogate_named("mixed-v1"), axial.name: NetworkSurrogate(axial)}
+    methods = {name: of_surrogate(surrogate) for name, surrogate in surrogates.items()}
+    lines = ["| mechanism | d | " + " | ".join(methods) + " |", "|---|---|" + "---|" * len(methods)]
+    for mechanism in MECHANISMS:
+        for n_vars in SIZES:
+            found = cell(mechanism, n_vars, systems, methods)
+            lines.append(f"| {mechanism} | {n_vars} | {' | '.join(map(_told, found.values()))} |")
+            print(lines[-1], flush=True)
+    times = [
+        f"{_milliseconds(surrogate):.1f} ms by {name}" for name, surrogate in surrogates.items()
+    ]
+    loop, seconds = axial.card["loop"], axial.card["training_seconds"]
+    path = f"runs/{axial.name}/{header.name}"
+    return f"""Made by `python -m benchmarks.peers --systems {systems} --axial {path}` on the
+systems of the first table. {axial.name} was trained on the same mixture of systems for
+{seconds / 60:.0f} minutes: {loop["steps"]} steps of {loop["batch_size"]} systems. One posterior at
+{SIZES[1]} variables takes {" and ".join(times)}.
+
+{chr(10).join(lines)}
+"""
+
+
+def _milliseconds(surrogate: Surrogate) -> float:
+    """Median time of one posterior, warm."""
+    case = cases_of(MECHANISMS[0], SIZES[1], 1)[0]
+    seconds = []
+    for _ in range(30):
+        start = time.perf_counter()
+        surrogate(case.buffer, case.target)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(seconds))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--systems", type=int, default=50, help="systems a cell")
     parser.add_argument("--out", type=Path, default=Path("docs/peers.md"))
+    parser.add_argument("--axial", type=Path, help="header of a trained axial model")
     options = parser.parse_args()
+    if options.axial is not None:
+        page = options.out.read_text(encoding="utf-8").split(AXIAL_HEAD)[0].rstrip()
+        section = _axial_section(options.axial, options.systems)
+        options.out.write_text(f"{page}\n\n{AXIAL_HEAD}{section}", encoding="utf-8")
+        print(section)
+        return
     lines = [
         "| mechanism | d | " + " | ".join(METHODS) + " |",
         "|---|---|" + "---|" * len(METHODS),
