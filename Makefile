@@ -44,7 +44,7 @@ endef
 
 CODE := src tests benchmarks
 
-.PHONY: help setup demo test test-core lint format bench bench-accuracy docs clean
+.PHONY: help setup demo test test-core lint format bench bench-accuracy bench-regret docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -75,6 +75,9 @@ bench: $(VENV)/.bench ## measure speed and accuracy against the peers
 
 bench-accuracy: $(VENV)/.bench ## compare the shipped network with exact inference, cell by cell; writes docs/accuracy.md
 	$(BIN)/python -m benchmarks.accuracy --card
+
+bench-regret: $(VENV)/.bench ## compare policies on problems with known optima, which takes hours; writes docs/regret.md
+	$(BIN)/python -m benchmarks.regret
 
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet

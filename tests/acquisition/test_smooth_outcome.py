@@ -95,11 +95,10 @@ def function():
 
 def weights_of(x, y, function):
     _, _, scales, domain, waves = function
+    there, is_row = np.ones(2, bool), np.ones(len(y), bool)
     with double():
-        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (scales, domain))
-        there, is_row = np.ones((1, 2), bool), np.ones((1, len(y)), bool)
-        found = smooth.fit_weights(x[None], y[None], is_row, there, *stacked, waves)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], found)
+        found = smooth.fit_weights(x, y, is_row, there, scales, domain, waves)
+    return jax.tree.map(np.asarray, found)
 
 
 def test_function_is_found_between_its_rows(function):

@@ -208,9 +208,13 @@ def evaluate(
     coefficients = weights[1 + slots : -N_FEATURES].reshape(slots, N_SINES)
     coefficients = coefficients * _amplitudes(there, scales, domain)
     twice = 2.0 * jnp.cos(angle)
-    last = before = jnp.zeros_like(angle)
-    for k in range(N_SINES - 1, -1, -1):
-        last, before = coefficients[:, k] + twice * last - before, last
+
+    def recur(k: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        last, before = carry
+        return coefficients[:, N_SINES - 1 - k] + twice * last - before, last
+
+    nothing = jnp.zeros_like(angle)
+    last, _ = jax.lax.fori_loop(0, N_SINES, recur, (nothing, nothing))
     alone = (last * jnp.sin(angle)).sum(axis=-1)
     together = _together(x, scales, waves) @ weights[-N_FEATURES:]
     return weights[0] + scales.linear * (x @ weights[1 : 1 + slots]) + alone + together
@@ -246,30 +250,23 @@ def fit_weights(
     domain: Domain,
     waves: jax.Array,
 ) -> Weights:
-    """Condition functions on rows, one function after the other (leading axis of every argument).
+    """Condition a function on rows.
 
     Args:
-        x: standardised parents ``[n_functions, n_rows, n_slots]``.
-        y: ``[n_functions, n_rows]``.
+        x: standardised parents ``[n_rows, n_slots]``.
+        y: ``[n_rows]``.
         is_row: bool, likewise, False where padded or where the variable was set.
-        there: bool ``[n_functions, n_slots]``.
-        scales: of the kernels.
+        there: bool ``[n_slots]``.
+        scales: of the kernel.
         domain: of the sines.
-        waves: see `basis`; the same for all.
+        waves: see `basis`.
     """
-
-    def one(arguments: tuple) -> Weights:  # type: ignore[type-arg]
-        x, y, is_row, there, scales, domain = arguments
-        design = basis(x, there, scales, domain, waves) * is_row[:, None] / scales.noise
-        precision = design.T @ design + jnp.eye(design.shape[1])
-        lower = jnp.linalg.cholesky(precision)
-        identity = jnp.eye(len(lower))
-        root = jax.scipy.linalg.solve_triangular(lower, identity, lower=True).T
-        mean = root @ (root.T @ (design.T @ (y * is_row / scales.noise)))
-        return Weights(mean, root, root @ root.T)
-
-    found: Weights = jax.lax.map(one, (x, y, is_row, there, scales, domain))
-    return found
+    design = basis(x, there, scales, domain, waves) * is_row[:, None] / scales.noise
+    precision = design.T @ design + jnp.eye(design.shape[1])
+    lower = jnp.linalg.cholesky(precision)
+    root = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True).T
+    mean = root @ (root.T @ (design.T @ (y * is_row / scales.noise)))
+    return Weights(mean, root, root @ root.T)
 
 
 def add_row(weights: Weights, features: jax.Array, y: jax.Array, noise: jax.Array) -> Weights:

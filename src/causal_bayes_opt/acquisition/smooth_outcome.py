@@ -101,7 +101,7 @@ class SmoothOutcomeModel:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         settable = [names.index(name) for name in ranges]
         schedule = _schedule(graphs, names.index(target), settable)
-        slots = max(_size(max(len(parents) for _, parents in schedule.distinct)), 2)
+        slots = bucket(max(len(parents) for _, parents in schedule.distinct), 2)
         waves = np.random.default_rng(0).normal(size=(smooth.N_FEATURES, slots + 1))
         waves[:, -1] = np.random.default_rng(1).random(smooth.N_FEATURES)
         ends = _ends(values, scaling, names, ranges)
@@ -166,7 +166,7 @@ class SmoothOutcomeModel:
     def _follow(self, candidates: Candidates, rows: np.ndarray) -> np.ndarray:
         """The target's mechanism ``[n_candidates, n_members, n_rows]`` where rows are led to."""
         n, d = len(candidates.columns), len(self.variables)
-        room, wide = bucket(n, 64) if n > 1 else 1, bucket(d, 4)
+        room, wide = bucket(n, 64, 4) if n > 1 else 1, bucket(d, 8)
         is_set, level = np.zeros((room, wide), dtype=bool), np.zeros((room, wide))
         unit = candidates.standardised(self.scaling)
         for slot in range(candidates.columns.shape[1]):
@@ -180,8 +180,7 @@ class SmoothOutcomeModel:
             jnp.asarray(level, jnp.float32),
             jnp.asarray(pad(rows, len(rows), wide), jnp.float32),
             jnp.asarray(node),
-            jnp.asarray(self.schedule.function),
-            jax.tree.map(_single, self.functions),
+            jax.tree.map(lambda leaf: _single(leaf[self.schedule.function]), self.functions),
             jnp.asarray(self.draws, jnp.float32),
             jnp.asarray(self.waves, jnp.float32),
             self.variables.index(self.target),
@@ -203,19 +202,13 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
         steps.append(own)
     distinct = sorted({step for own in steps for step in own})
     place = {step: i for i, step in enumerate(distinct)}
-    length = _size(max(len(own) for own in steps))
+    length = bucket(max(len(own) for own in steps), 2)
     node = np.full((len(graphs), length), graphs.shape[1])
     function = np.zeros((len(graphs), length), dtype=int)
     for m, own in enumerate(steps):
         node[m, : len(own)] = [step[0] for step in own]
         function[m, : len(own)] = [place[step] for step in own]
     return _Schedule(node, function, distinct)
-
-
-def _size(n: int) -> int:
-    """The next of the sizes that are compiled: powers of two, and three quarters of them."""
-    even = bucket(n, 1)
-    return even * 3 // 4 if even > 2 and n <= even * 3 // 4 else even
 
 
 def _ends(
@@ -240,7 +233,7 @@ def _functions(
     slots: int,
     ends: np.ndarray,
 ) -> _Functions:
-    room = bucket(len(distinct), 4)
+    room = len(distinct)
     columns = np.zeros((room, slots), dtype=int)
     there = np.zeros((room, slots), dtype=bool)
     scales, centre, half = [], np.zeros((room, slots)), np.ones((room, slots))
@@ -253,7 +246,6 @@ def _functions(
         low, high = ends[list(parents)].T if k else np.zeros((2, 0))
         centre[i, :k] = (low + high) / 2
         half[i, :k] = (high - low) / 2 + _REACH * own.lengths[:k]
-    scales += [scales[0]] * (room - len(distinct))
     stacked: smooth.Scales = jax.tree.map(lambda *leaves: np.stack(leaves), *scales)
     arrays: list[Any] = [columns, there, stacked, smooth.Domain(*_any(centre, half))]
     return _Functions(*arrays)
@@ -286,24 +278,19 @@ def _posterior(
     mask: np.ndarray,
     waves: np.ndarray,
 ) -> smooth.Weights:
-    rows, room = bucket(len(values), 64), len(functions.columns)
-    padded = pad(values, rows)
-    nodes = np.array([node for node, _ in distinct] + [0] * (room - len(distinct)))
-    is_row = np.zeros((room, rows), dtype=bool)
-    is_row[:, : len(values)] = ~mask[:, nodes].T
-    is_row[len(distinct) :] = False
+    rows = bucket(len(values), 64)
+    padded, is_row = pad(values, rows), pad(~mask, rows)
+    found = []
     with double():
-        found = smooth.fit_weights(
-            padded[:, functions.columns].swapaxes(0, 1),
-            padded[:, nodes].T,
-            is_row,
-            functions.there,
-            functions.scales,
-            functions.domain,
-            waves,
-        )
-    kept: smooth.Weights = jax.tree.map(np.asarray, found)
-    return kept
+        for i, (node, _) in enumerate(distinct):
+            columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
+            found.append(
+                smooth.fit_weights(
+                    padded[:, columns], padded[:, node], is_row[:, node], *own, waves
+                )
+            )
+    stacked: smooth.Weights = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    return stacked
 
 
 @jax.jit
@@ -312,7 +299,6 @@ def _follow_rows(
     level: jax.Array,
     rows: jax.Array,
     node: jax.Array,
-    function: jax.Array,
     functions: _Functions,
     draws: jax.Array,
     waves: jax.Array,
@@ -320,16 +306,15 @@ def _follow_rows(
 ) -> jax.Array:
     """See `SmoothOutcomeModel._follow`; the target's own noise is left out."""
 
-    def member(nodes: jax.Array, which: jax.Array, weights: jax.Array) -> jax.Array:
+    def member(nodes: jax.Array, own: _Functions, weights: jax.Array) -> jax.Array:
         observed = jnp.pad(rows, ((0, 0), (0, 1)))
         wide = jnp.pad(is_set, ((0, 0), (0, 1)))
         start = jnp.where(
             wide[:, None, :], jnp.pad(level, ((0, 0), (0, 1)))[:, None, :], observed[None]
         )
 
-        def step(now: jax.Array, own: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-            j, f, w = own
-            columns, there, scales, domain = jax.tree.map(lambda leaf: leaf[f], functions)
+        def step(now: jax.Array, of_step: tuple[Any, ...]) -> tuple[jax.Array, None]:
+            j, (columns, there, scales, domain), w = of_step
 
             def value(x: jax.Array) -> jax.Array:
                 return smooth.evaluate(x[..., columns], w, there, scales, domain, waves)
@@ -341,10 +326,10 @@ def _follow_rows(
             here = jnp.arange(now.shape[-1]) == j
             return jnp.where(here, column[..., None], now), None
 
-        now, _ = jax.lax.scan(step, start, (nodes, which, weights))
+        now, _ = jax.lax.scan(step, start, (nodes, own, weights))
         return now[..., target]
 
-    found: jax.Array = jax.lax.map(lambda own: member(*own), (node, function, draws))
+    found: jax.Array = jax.lax.map(lambda own: member(*own), (node, functions, draws))
     return jnp.moveaxis(found, 0, 1)
 
 
