@@ -217,7 +217,8 @@ def evaluate(
     last, _ = jax.lax.fori_loop(0, N_SINES, recur, (nothing, nothing))
     alone = (last * jnp.sin(angle)).sum(axis=-1)
     together = _together(x, scales, waves) @ weights[-N_FEATURES:]
-    return weights[0] + scales.linear * (x @ weights[1 : 1 + slots]) + alone + together
+    value: jax.Array = weights[0] + scales.linear * (x @ weights[1 : 1 + slots]) + alone + together
+    return value
 
 
 def _angle(x: jax.Array, domain: Domain) -> jax.Array:
