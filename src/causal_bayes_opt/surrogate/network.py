@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -14,13 +13,11 @@ from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.weights import load_weights, save_weights
 from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name, nearest
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
@@ -61,15 +58,8 @@ def save_model(trained: TrainedModel, path: str | Path) -> Path:
     """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
     path = Path(path).with_suffix(".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    flat = {
-        f"{module}//{name}": np.asarray(value, dtype=np.float32)
-        for module, own in trained.params.items()
-        for name, value in own.items()
-    }
     header = {"format": FORMAT, "name": trained.name, **trained.model.describe()}
-    weights = path.with_suffix(".safetensors")
-    save_file(flat, weights.with_suffix(".partial"))
-    os.replace(weights.with_suffix(".partial"), weights)
+    save_weights(trained.params, path.with_suffix(".safetensors"))
     path.write_text(json.dumps({**header, "card": trained.card}, indent=1) + "\n")
     return path
 
@@ -96,14 +86,7 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
             f"has encoding {ENCODING_VERSION}; train it again or use the version that made it"
         )
     model = make_network(header["architecture"], header["config"], header.get("temperature"))
-    try:
-        flat = load_file(path.with_suffix(".safetensors"))
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"the weights of {str(path)!r} cannot be read: {error}") from error
-    params: dict[str, dict[str, jax.Array]] = {}
-    for name, value in flat.items():
-        module, _, leaf = name.rpartition("//")
-        params.setdefault(module, {})[leaf] = jnp.asarray(value)
+    params = load_weights(path.with_suffix(".safetensors"))
     _require_same_shapes(model, params, path)
     return TrainedModel(header["name"], model, params, header["card"])
 
