@@ -283,7 +283,8 @@ def save_checkpoint(folder: Path, state: LoopState, described: dict[str, Any]) -
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}
     temporary = folder / "checkpoint.partial"
     save_file(arrays, temporary, metadata={"digest": digest(described)})
-    (folder / "run.json").write_text(json.dumps(described, indent=1, sort_keys=True))
+    (folder / "run.partial").write_text(json.dumps(described, indent=1, sort_keys=True))
+    os.replace(folder / "run.partial", folder / "run.json")
     os.replace(temporary, folder / "checkpoint.safetensors")
 
 
