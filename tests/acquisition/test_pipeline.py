@@ -80,4 +80,4 @@ def test_trained_model_is_deployed_into_a_study():
     study.begin(PROBLEM, ROWS)
     found = study.run(simulator(SYSTEM), 2)
     assert list(found.trials["error"]) == ["", ""]
-    assert found.posterior.metadata["source"] == "amortized_model"
+    assert found.posterior.metadata["model"] == "amortized_model"

@@ -8,7 +8,7 @@ informs every variable that was not set in it, whoever set the others.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,9 @@ def parent_columns(graphs: np.ndarray, n_slots: int) -> ParentColumns:
     short = n_slots - columns.shape[-1]
     columns = np.pad(columns, ((0, 0), (0, 0), (0, max(short, 0))))
     there = np.arange(n_slots) < by_child.sum(axis=2)[..., None]
-    return ParentColumns(jnp.asarray(np.where(there, columns, 0)), jnp.asarray(there))
+    # NumPy arrays: a jitted call moves them to the device faster than one by one.
+    arrays: tuple[Any, ...] = np.where(there, columns, 0), there
+    return ParentColumns(*arrays)
 
 
 def moments(values: jax.Array, mask: jax.Array, is_row: jax.Array) -> Moments:

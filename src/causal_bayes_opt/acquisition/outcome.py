@@ -45,6 +45,14 @@ class Candidates(NamedTuple):
                 there[row, slot], values[row, slot] = True, value
         return cls(columns, there, values)
 
+    @classmethod
+    def of_rows(cls, values: np.ndarray, is_set: np.ndarray) -> Candidates:
+        """Turn rows ``[n, n_vars]`` of values and of what is set into arrays."""
+        columns = np.argsort(~is_set, axis=1, kind="stable")[:, : is_set.sum(axis=1).max(initial=0)]
+        there = np.take_along_axis(is_set, columns, axis=1)
+        chosen = np.where(there, np.take_along_axis(values, columns, axis=1), 0.0)
+        return cls(np.where(there, columns, 0), there, chosen)
+
     def named(self, row: int, variables: Sequence[str]) -> dict[str, float]:
         """One of them as a mapping, in the variables' order."""
         listed = sorted(
@@ -175,15 +183,19 @@ class LinearOutcomeModel:
     def means(self, target: str, candidates: Candidates) -> np.ndarray:
         """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""
         n, t = len(candidates.columns), self.variables.index(target)
-        rows, slots = bucket(n, 64), max(candidates.columns.shape[1], 1)
+        # Many candidates set the same variables, and slopes depend on nothing else.
+        listed = np.where(candidates.there, candidates.columns, -1)
+        kinds, kind = np.unique(listed, axis=0, return_inverse=True)
+        rows, few, slots = bucket(n, 64), bucket(len(kinds), 16), max(kinds.shape[1], 1)
         m, d = len(self.total), bucket(len(self.variables), 4)
         with double():
             found = _linear_means(
                 pad(self.total, m, d, d),
                 pad(self.base, m, d),
                 t,
-                pad(candidates.columns, rows, slots),
-                pad(candidates.there, rows, slots),
+                pad(np.maximum(kinds, 0), few, slots),
+                pad(kinds >= 0, few, slots),
+                pad(kind.ravel(), rows),
                 pad(candidates.standardised(self.scaling), rows, slots),
             )
         return np.asarray(found)[:n]
@@ -231,24 +243,26 @@ def _linear_means(
     target: jax.Array,
     columns: jax.Array,
     there: jax.Array,
+    kind: jax.Array,
     values: jax.Array,
 ) -> jax.Array:
     """``[n, n_members]``: base_t + theta . (x - base_S), where T_SS theta = T_St.
 
-    A total effect passes through the other variables that are set; T_SS is 1 plus a matrix whose
-    powers end, so that the series for its inverse is exact.
+    The variables set are listed once for each kind of candidate, ``[n_kinds, n_slots]``. A total
+    effect passes through the other variables that are set; T_SS is 1 plus a matrix whose powers
+    end, so that the series for its inverse is exact.
     """
     n_slots = columns.shape[1]
     both = there[:, None, :, None] & there[:, None, None, :]
     among = jnp.moveaxis(total[:, columns[:, :, None], columns[:, None, :]], 0, 1)
-    among = jnp.where(both & ~jnp.eye(n_slots, dtype=bool), among, 0.0)  # [n, m, k, k], T_SS - 1
+    among = jnp.where(both & ~jnp.eye(n_slots, dtype=bool), among, 0.0)  # T_SS - 1
     to_target = jnp.moveaxis(total[:, :, target][:, columns], 0, 1)
     slopes = term = jnp.where(there[:, None, :], to_target, 0.0)
     for _ in range(n_slots - 1):
         term = -jnp.einsum("nmkl,nml->nmk", among, term)
         slopes = slopes + term
-    moved = values[:, None, :] - jnp.moveaxis(base[:, columns], 0, 1)
-    return base[None, :, target] + (slopes * moved).sum(axis=-1)
+    unmoved = base[:, target] - (slopes * jnp.moveaxis(base[:, columns], 0, 1)).sum(axis=-1)
+    return unmoved[kind] + (slopes[kind] * values[:, None, :]).sum(axis=-1)
 
 
 def _held(total: np.ndarray, target: int, chosen: list[int]) -> np.ndarray:

@@ -167,12 +167,11 @@ def _best_tried(state: AcquisitionState, model: OutcomeModel) -> float:
     """The best expected outcome, by the model, of observing and of everything tried so far."""
     values, mask = state.buffer.all_rows()
     mask[:, state.problem.variables.index(state.problem.target)] = False
-    tried: list[dict[str, float]] = [{}]
-    for row, was_set in zip(values, mask, strict=True):
-        done = {name: row[i] for i, name in enumerate(model.variables) if was_set[i]}
-        if done and done not in tried:
-            tried.append(done)
-    means = signed_means(state, model, Candidates.of(tried, model.variables))
+    d = values.shape[1]
+    rows = np.hstack([np.where(mask, values, 0.0), mask])
+    tried = np.unique(np.vstack([np.zeros(2 * d), rows[mask.any(axis=1)]]), axis=0)
+    candidates = Candidates.of_rows(tried[:, :d], tried[:, d:] > 0)
+    means = signed_means(state, model, candidates)
     return float(means.mean(axis=1).min())
 
 

@@ -12,7 +12,7 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, check_range
 from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, WholeGraphs, all_posteriors
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, all_posteriors
 
 N_GRAPHS = 64
 
@@ -61,9 +61,9 @@ class AcquisitionState:
         own = buffer.copy()
         posteriors = all_posteriors(surrogate, own, prior=prior, key=key)
         graphs = None
-        if isinstance(surrogate, WholeGraphs):
+        if posteriors.draw_graphs is not None:
             drawn_by = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
-            graphs = surrogate.graphs(drawn_by, own, N_GRAPHS, prior=prior)
+            graphs = posteriors.draw_graphs(drawn_by, N_GRAPHS)
         return cls(own, problem, posteriors, step, graphs)
 
     @property

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -28,11 +28,16 @@ from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.errors import ConfigError, GraphError, MethodLimitError, check_name
 from causal_bayes_opt.surrogate.bge import Statistics, scores_up_to, set_sizes
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior, default_edge_probability
+from causal_bayes_opt.surrogate.protocol import (
+    EdgePrior,
+    SystemPosterior,
+    default_edge_probability,
+)
 
 MAX_VARIABLES = 20
 MAX_UNCAPPED = 15
 CAP = 3
+_AT_ONCE = 2**16  # sets over which parents are drawn together
 
 
 class SetPosterior(NamedTuple):
@@ -65,7 +70,7 @@ class ExactSurrogate:
     ) -> ParentSetPosterior:
         """The posterior over the target's parent sets; see `protocol.Surrogate`."""
         check_name(target, buffer.get_variable_names(), "target")
-        return self._posteriors(buffer, [target], prior)[target]
+        return self.posteriors(buffer, prior=prior)[target]
 
     def posteriors(
         self,
@@ -73,42 +78,28 @@ class ExactSurrogate:
         *,
         prior: EdgePrior | None = None,
         key: jax.Array | None = None,
-    ) -> dict[str, ParentSetPosterior]:
-        """The posteriors of all variables from one dynamic programme."""
-        return self._posteriors(buffer, buffer.get_variable_names(), prior)
-
-    def graphs(
-        self,
-        key: jax.Array,
-        buffer: ExperienceBuffer,
-        n: int,
-        *,
-        prior: EdgePrior | None = None,
-    ) -> np.ndarray:
-        """Draw `n` whole graphs from the posterior; see `sample_graphs`."""
-        statistics, beliefs = self._question(buffer, prior)
-        return sample_graphs(key, statistics, n, **beliefs)
-
-    def _posteriors(
-        self, buffer: ExperienceBuffer, targets: Sequence[str], prior: EdgePrior | None
-    ) -> dict[str, ParentSetPosterior]:
+    ) -> SystemPosterior:
+        """The posteriors of all variables, and whole graphs, from one dynamic programme."""
         names, (statistics, beliefs) = buffer.get_variable_names(), self._question(buffer, prior)
-        found = set_posteriors(statistics, [names.index(target) for target in targets], **beliefs)
-        warnings, cap = [], self._cap(len(names))
-        if cap is not None and cap < len(names) - 1:
+        programme = _Programme(statistics, **beliefs)
+        metadata = self._metadata(len(names), statistics)
+
+        def make(name: str) -> ParentSetPosterior:
+            members, log_probs = programme.posterior(names.index(name))
+            return ParentSetPosterior.from_log_probs(names, name, members, log_probs, metadata)
+
+        return SystemPosterior(names, make, programme.draw)
+
+    def _metadata(self, n_vars: int, statistics: Statistics) -> dict[str, Any]:
+        warnings, cap = [], self._cap(n_vars)
+        if cap is not None and cap < n_vars - 1:
             warnings.append(f"exact inference looked at sets of at most {cap} parents only")
         if statistics.loses_digits():
             warnings.append(
                 "some rows lie so far from the observed ones that rounding limits these "
                 "probabilities; check the units of the values that were set"
             )
-        metadata: dict[str, Any] = {"method": "exact", "warnings": tuple(warnings)}
-        return {
-            target: ParentSetPosterior.from_log_probs(
-                names, target, posterior.members, posterior.log_probs, metadata
-            )
-            for target, posterior in zip(targets, found, strict=True)
-        }
+        return {"method": "exact", "warnings": tuple(warnings)}
 
     def _question(
         self, buffer: ExperienceBuffer, prior: EdgePrior | None
@@ -183,17 +174,8 @@ def set_posteriors(
         ConfigError: a limit below 0.
         GraphError: no graph agrees with the known and forbidden edges and the limit.
     """
-    sums = _solve(statistics, edge_probability, max_parents, known, forbidden)
-    d, right = statistics.count.shape[-1], _over_suffixes(sums.below)
-    result = []
-    for t in targets:
-        outside = _without(d, t)
-        around = sums.left[..., outside] + right[..., outside | (1 << t)]
-        log_probs = sums.weights[..., t, :] + _sum_over_supersets(around)[..., sums.rows]
-        log_probs = log_probs - np.logaddexp.reduce(log_probs, axis=-1)[..., None]
-        own = (sums.rows[:, None] >> np.arange(d - 1) & 1).astype(bool)
-        result.append(SetPosterior(np.insert(own, t, False, axis=1), log_probs))
-    return result
+    programme = _Programme(statistics, edge_probability, max_parents, known, forbidden)
+    return [programme.posterior(t) for t in targets]
 
 
 def sample_graphs(
@@ -214,17 +196,51 @@ def sample_graphs(
     Raises:
         MethodLimitError, ConfigError, GraphError: as `set_posteriors`.
     """
-    d = statistics.count.shape[-1]
-    sums = _solve(statistics, edge_probability, max_parents, known, forbidden)
-    # NumPy's generator, seeded by the key: JAX would compile for every new shape.
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    before = _draw_predecessors(rng, sums, n)
-    graphs = np.zeros((n, d, d), dtype=bool)
-    for j in range(d):
-        drawn = _draw_subsets(rng, _dense(sums.rows, sums.weights[j], d), before[:, j])
-        own = (drawn[:, None] >> np.arange(d - 1) & 1).astype(bool)
-        graphs[:, :, j] = np.insert(own, j, False, axis=1)
-    return graphs
+    return _Programme(statistics, edge_probability, max_parents, known, forbidden).draw(key, n)
+
+
+class _Programme:
+    """The sums over orders, done once, and what is read off them; see `set_posteriors`."""
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        edge_probability: float | None = None,
+        max_parents: int | None = None,
+        known: np.ndarray | None = None,
+        forbidden: np.ndarray | None = None,
+    ) -> None:
+        self.n_vars = statistics.count.shape[-1]
+        self.sums = _solve(statistics, edge_probability, max_parents, known, forbidden)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        return _over_suffixes(self.sums.below)
+
+    def posterior(self, t: int) -> SetPosterior:
+        sums, outside = self.sums, _without(self.n_vars, t)
+        around = sums.left[..., outside] + self.right[..., outside | (1 << t)]
+        log_probs = sums.weights[..., t, :] + _sum_over_supersets(around)[..., sums.rows]
+        log_probs = log_probs - np.logaddexp.reduce(log_probs, axis=-1)[..., None]
+        own = (sums.rows[:, None] >> np.arange(self.n_vars - 1) & 1).astype(bool)
+        return SetPosterior(np.insert(own, t, False, axis=1), log_probs)
+
+    def draw(self, key: jax.Array, n: int) -> np.ndarray:
+        """See `sample_graphs`."""
+        d, sums = self.n_vars, self.sums
+        # NumPy's generator, seeded by the key: JAX would compile for every new shape.
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        before = _draw_predecessors(rng, sums, n)
+        graphs = np.zeros((n, d, d), dtype=bool)
+        together = max(_AT_ONCE >> (d - 1), 1)
+        for start in range(0, d, together):
+            chunk = range(start, min(start + together, d))
+            weights = _dense(sums.rows, sums.weights[chunk], d)
+            drawn = _draw_subsets(rng, weights, before.T[chunk])
+            for j, own in zip(chunk, drawn, strict=True):
+                members = (own[:, None] >> np.arange(d - 1) & 1).astype(bool)
+                graphs[:, :, j] = np.insert(members, j, False, axis=1)
+        return graphs
 
 
 class _Sums(NamedTuple):
@@ -293,17 +309,22 @@ def _draw_predecessors(rng: np.random.Generator, sums: _Sums, n: int) -> np.ndar
 def _draw_subsets(
     rng: np.random.Generator, log_weights: np.ndarray, within: np.ndarray
 ) -> np.ndarray:
-    """Draw a subset of each set ``[n]`` by its weight ``[2^n_items]``, undoing the sums bit by bit.
+    """Draw a subset of each set by its weight, undoing the sums bit by bit.
 
     After the bits below b are summed, f(S) is the sum over all sets that agree with S from b on.
+
+    Args:
+        rng: of the draws.
+        log_weights: ``[n_vars, 2^n_items]``.
+        within: the sets ``[n_vars, n]``.
     """
     stages = [log_weights]
-    for bit in range(len(log_weights).bit_length() - 1):
+    for bit in range(log_weights.shape[-1].bit_length() - 1):
         stages.append(_sum_over_bit(stages[-1].copy(), bit, source=0, sink=1))
-    drawn = within.copy()
+    drawn, each = within.copy(), np.arange(len(within))[:, None]
     for bit in reversed(range(len(stages) - 1)):
-        log_kept = stages[bit][drawn] - stages[bit + 1][drawn]
-        kept = np.log1p(-rng.random(len(drawn))) <= log_kept
+        log_kept = stages[bit][each, drawn] - stages[bit + 1][each, drawn]
+        kept = np.log1p(-rng.random(drawn.shape)) <= log_kept
         drawn = np.where(kept, drawn, drawn & ~(1 << bit))
     return drawn
 

@@ -28,7 +28,11 @@ from causal_bayes_opt.surrogate.predictor import (
     Network,
     PredictorConfig,
 )
-from causal_bayes_opt.surrogate.protocol import EdgePrior, default_edge_probability
+from causal_bayes_opt.surrogate.protocol import (
+    EdgePrior,
+    SystemPosterior,
+    default_edge_probability,
+)
 from causal_bayes_opt.surrogate.support import support_of
 from causal_bayes_opt.surrogate.temperature import Tempered
 
@@ -151,7 +155,7 @@ class NetworkSurrogate:
     ) -> ParentSetPosterior:
         """The posterior over the target's parent sets."""
         check_name(target, buffer.get_variable_names(), "target")
-        return network_posteriors(self.trained, buffer, (target,), prior=prior)[target]
+        return network_posteriors(self.trained, buffer, prior=prior)[target]
 
     def posteriors(
         self,
@@ -159,19 +163,15 @@ class NetworkSurrogate:
         *,
         prior: EdgePrior | None = None,
         key: jax.Array | None = None,
-    ) -> dict[str, ParentSetPosterior]:
+    ) -> SystemPosterior:
         """The posteriors of all variables from one pass."""
         return network_posteriors(self.trained, buffer, prior=prior)
 
 
 def network_posteriors(
-    trained: TrainedModel,
-    buffer: ExperienceBuffer,
-    targets: tuple[str, ...] | None = None,
-    *,
-    prior: EdgePrior | None = None,
-) -> dict[str, ParentSetPosterior]:
-    """Posteriors of several targets (None: all variables) from one pass of the network.
+    trained: TrainedModel, buffer: ExperienceBuffer, *, prior: EdgePrior | None = None
+) -> SystemPosterior:
+    """Posteriors of all variables from one pass of the network.
 
     Known and forbidden edges condition the network's distribution; another edge probability
     changes the odds of a set by its number of members.
@@ -191,10 +191,10 @@ def network_posteriors(
         "support": support.score,
         "warnings": support.outside,
     }
-    return {
-        target: _to_posterior(joint, names, target, prior or EdgePrior(), metadata)
-        for target in targets or names
-    }
+    beliefs = prior or EdgePrior()
+    return SystemPosterior(
+        names, lambda target: _to_posterior(joint, names, target, beliefs, metadata)
+    )
 
 
 def pad_rows(buffer: ExperienceBuffer) -> Rows:

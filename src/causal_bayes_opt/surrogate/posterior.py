@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from pyrsistent import PMap, pmap
-from scipy.special import logsumexp
 
 from causal_bayes_opt.errors import DataError, check_name
 
@@ -105,13 +105,13 @@ class ParentSetPosterior:
             raise DataError(
                 "log-probabilities must be numbers or -inf, and at least one must be finite"
             )
-        probs = np.exp(log_probs - logsumexp(log_probs))
+        probs = np.exp(log_probs - log_probs.max())
         probs = probs / probs.sum()
         uncertainty = entropy(probs)
         marginals = np.minimum(probs @ members, 1.0)
         order = np.argsort(-probs, kind="stable")[:MAX_SETS]
-        names = np.asarray(variables, dtype=object)
-        sets = {frozenset(names[members[i]]): float(probs[i]) for i in order}
+        rows, listed = members[order].tolist(), probs[order].tolist()
+        sets = {frozenset(compress(variables, row)): p for row, p in zip(rows, listed, strict=True)}
         if len(sets) < len(order):
             raise DataError("a parent set is listed more than once")
         left_out = 1.0 - sum(sets.values()) if len(probs) > MAX_SETS else 0.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -90,21 +90,61 @@ def default_edge_probability(n_vars: int) -> float:
     return min(0.5, 2.0 / max(n_vars - 1, 1))
 
 
+# From a key and a number to whole graphs, bool [n, n_vars, n_vars], [m, i, j]: i causes j.
+DrawGraphs: TypeAlias = Callable[[jax.Array, int], np.ndarray]
+
+
+class SystemPosterior(Mapping[str, ParentSetPosterior]):
+    """The posteriors of all variables of one system by name, each made when first looked at.
+
+    Args:
+        variables: names, in order.
+        make: from a name to its posterior.
+        draw_graphs: draws whole graphs from the posterior, where a surrogate has one over them.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[str],
+        make: Callable[[str], ParentSetPosterior],
+        draw_graphs: DrawGraphs | None = None,
+    ) -> None:
+        self._variables = tuple(variables)
+        self._make = make
+        self._made: dict[str, ParentSetPosterior] = {}
+        self.draw_graphs = draw_graphs
+
+    def __getitem__(self, name: str) -> ParentSetPosterior:
+        if name not in self._made:
+            if name not in self._variables:
+                raise KeyError(name)
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
 def all_posteriors(
     surrogate: Surrogate,
     buffer: ExperienceBuffer,
     *,
     prior: EdgePrior | None = None,
     key: jax.Array | None = None,
-) -> dict[str, ParentSetPosterior]:
-    """The posteriors of all variables: at once where the surrogate can, else one by one.
+) -> SystemPosterior:
+    """The posteriors of all variables: from one piece of work where the surrogate can do that.
 
-    A surrogate that can has a method ``posteriors(buffer, *, prior, key)``.
+    A surrogate that can has a method ``posteriors(buffer, *, prior, key)``. Any other is asked for
+    every variable at once, so that rows it can't use are refused here.
     """
     if isinstance(surrogate, AllPosteriors):
         return surrogate.posteriors(buffer, prior=prior, key=key)
     names = buffer.get_variable_names()
-    return {name: surrogate(buffer, name, prior=prior, key=key) for name in names}
+    found = {name: surrogate(buffer, name, prior=prior, key=key) for name in names}
+    return SystemPosterior(names, found.__getitem__)
 
 
 @runtime_checkable
@@ -128,24 +168,8 @@ class AllPosteriors(Protocol):
         *,
         prior: EdgePrior | None = None,
         key: jax.Array | None = None,
-    ) -> dict[str, ParentSetPosterior]:
+    ) -> SystemPosterior:
         """The posteriors of all variables by name."""
-        ...
-
-
-@runtime_checkable
-class WholeGraphs(Protocol):
-    """A surrogate that can draw whole graphs from its posterior, and not only parent sets."""
-
-    def graphs(
-        self,
-        key: jax.Array,
-        buffer: ExperienceBuffer,
-        n: int,
-        *,
-        prior: EdgePrior | None = None,
-    ) -> np.ndarray | None:
-        """Graphs, bool ``[n, n_vars, n_vars]``; None where it cannot for these rows."""
         ...
 
 

@@ -18,7 +18,7 @@ from causal_bayes_opt.surrogate.protocol import (
     AllPosteriors,
     EdgePrior,
     Surrogate,
-    WholeGraphs,
+    SystemPosterior,
 )
 from causal_bayes_opt.surrogate.support import (
     Support,
@@ -83,29 +83,18 @@ class Router:
         *,
         prior: EdgePrior | None = None,
         key: jax.Array | None = None,
-    ) -> dict[str, ParentSetPosterior]:
-        """The posteriors of all variables by the chosen surrogate."""
-        choice = self.choose(buffer)
-        found = choice.surrogate.posteriors(buffer, prior=prior, key=key)
-        return {name: _because(posterior, choice) for name, posterior in found.items()}
+    ) -> SystemPosterior:
+        """The posteriors of all variables by the chosen surrogate.
 
-    def graphs(
-        self,
-        key: jax.Array,
-        buffer: ExperienceBuffer,
-        n: int,
-        *,
-        prior: EdgePrior | None = None,
-    ) -> np.ndarray | None:
-        """Whole graphs by exact inference where the data and their number allow it, else None.
-
-        The linear network's posteriors are as good, but it has no distribution over whole graphs.
+        Whole graphs are drawn by exact inference where the data and their number allow it: the
+        linear network's posteriors are as good, but it has no distribution over whole graphs.
         """
-        chosen = self.choose(buffer).surrogate
-        reached = len(buffer.get_variable_names()) <= MAX_UNCAPPED
-        if chosen is not self.mixed and reached and isinstance(self.exact, WholeGraphs):
-            return self.exact.graphs(key, buffer, n, prior=prior)
-        return None
+        choice, names = self.choose(buffer), buffer.get_variable_names()
+        found = choice.surrogate.posteriors(buffer, prior=prior, key=key)
+        draw, exact = found.draw_graphs, self.exact
+        if choice.surrogate is self.linear and exact is not None and len(names) <= MAX_UNCAPPED:
+            draw = exact.posteriors(buffer, prior=prior).draw_graphs
+        return SystemPosterior(names, lambda name: _because(found[name], choice), draw)
 
     def choose(self, buffer: ExperienceBuffer) -> Choice:
         """The surrogate for a buffer, and why."""
@@ -158,15 +147,17 @@ def measured_gap(accuracy: Sequence[Mapping[str, Any]], buffer: ExperienceBuffer
     Returns:
         The mean over sources; infinite without a table.
     """
+    if not accuracy:
+        return np.inf
     names = buffer.get_variable_names()
     tried = buffer.n_interventions / max(len(names) - 1, 1)
     own = np.log([len(names), max(buffer.n_observations, 1), 1.0 + tried])
-    nearest: dict[str, tuple[float, float]] = {}
-    for line in accuracy:
-        place = np.log([line["d"], line["n"], 1.0 + line["m"]])
-        found = float(np.abs(place - own).sum()), float(line["gap"])
-        nearest[line["source"]] = min(nearest.get(line["source"], (np.inf, np.inf)), found)
-    return float(np.mean([gap for _, gap in nearest.values()])) if nearest else np.inf
+    places = np.log([[line["d"], line["n"], 1.0 + line["m"]] for line in accuracy])
+    distances = np.abs(places - own).sum(axis=1)
+    gaps: dict[str, float] = {}
+    for i in np.argsort(distances, kind="stable"):
+        gaps.setdefault(accuracy[i]["source"], float(accuracy[i]["gap"]))
+    return float(np.mean(list(gaps.values())))
 
 
 LINEAR, MIXED = "linear-gaussian-v1", "mixed-v1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import haiku as hk
 import jax
@@ -14,10 +14,9 @@ from causal_bayes_opt.acquisition.pipeline import SurrogateUpdate
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import DataError, MethodLimitError, check_name
-from causal_bayes_opt.surrogate.network import TrainedModel, network_posteriors
+from causal_bayes_opt.surrogate.network import NetworkSurrogate, TrainedModel
 from causal_bayes_opt.surrogate.posterior import ParentSet, ParentSetPosterior, all_subsets
 from causal_bayes_opt.surrogate.predictor import AmortizedModel
-from causal_bayes_opt.surrogate.protocol import EdgePrior
 
 MAX_ENUMERATED = 16
 _SOURCE = "amortized_model"
@@ -35,7 +34,8 @@ def integrate_amortized_with_buffer(
         UnknownNameError: the target is not in the buffer.
         DataError: fewer than 2 observational rows or a constant column.
     """
-    return _Amortized(amortized_model, model_params)(buffer, target_variable)
+    found = _surrogate(amortized_model, model_params)(buffer, target_variable)
+    return found.with_metadata(source=_SOURCE)
 
 
 def convert_amortized_to_posterior(
@@ -140,47 +140,11 @@ def create_amortized_surrogate_update_fn(
     amortized_model: AmortizedModel, model_params: hk.Params
 ) -> SurrogateUpdate:
     """Return ``(state, intervention, outcome) -> state`` with the model's new posteriors."""
-    return SurrogateUpdate(_Amortized(amortized_model, model_params))
+    return SurrogateUpdate(_surrogate(amortized_model, model_params))
 
 
-@dataclass(frozen=True, eq=False)
-class _Amortized:
-    """A model with its weights as a surrogate."""
-
-    model: AmortizedModel
-    params: hk.Params
-
-    def __call__(
-        self,
-        buffer: ExperienceBuffer,
-        target: str,
-        *,
-        prior: EdgePrior | None = None,
-        key: jax.Array | None = None,
-    ) -> ParentSetPosterior:
-        check_name(target, buffer.get_variable_names(), "target")
-        return _posteriors(buffer, self.model, self.params, (target,), prior)[target]
-
-    def posteriors(
-        self,
-        buffer: ExperienceBuffer,
-        *,
-        prior: EdgePrior | None = None,
-        key: jax.Array | None = None,
-    ) -> dict[str, ParentSetPosterior]:
-        return _posteriors(buffer, self.model, self.params, None, prior)
-
-
-def _posteriors(
-    buffer: ExperienceBuffer,
-    model: AmortizedModel,
-    params: hk.Params,
-    targets: tuple[str, ...] | None,
-    prior: EdgePrior | None = None,
-) -> dict[str, ParentSetPosterior]:
-    trained = TrainedModel(_SOURCE, model, params, {})
-    found = network_posteriors(trained, buffer, targets, prior=prior)
-    return {name: posterior.with_metadata(source=_SOURCE) for name, posterior in found.items()}
+def _surrogate(model: AmortizedModel, params: hk.Params) -> NetworkSurrogate:
+    return NetworkSurrogate(TrainedModel(_SOURCE, model, params, {}))
 
 
 def _from_probs(
