@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
+from causal_bayes_opt.acquisition.members import with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.smooth_outcome import N_MEMBERS, SmoothOutcomeModel
 from causal_bayes_opt.core.buffer import ExperienceBuffer
@@ -87,8 +89,9 @@ def function():
     rng = np.random.default_rng(0)
     x = rng.uniform(-2, 2, size=(60, 2))
     y = np.sin(3 * x[:, 0]) + 0.1 * rng.normal(size=60)
-    scales = smooth.learn_scales(x, y, 2)
-    domain = smooth.Domain(np.zeros(2), 2.0 + 2.0 * scales.lengths)
+    ends = np.full(2, 2.0)
+    scales = smooth.learn_scales(x, y, 2, -ends, ends)
+    domain = smooth.Domain(np.zeros(2), 2.0 + 2.0 * scales.lengths, -ends, ends)
     waves = np.random.default_rng(1).normal(size=(smooth.N_FEATURES, 3))
     return x, y, scales, domain, waves
 
@@ -134,3 +137,50 @@ def test_recurrence_equals_the_basis(function):
         direct = smooth.basis(x, there, scales, domain, waves) @ weights
         quick = jax.jit(smooth.evaluate)(x, weights, there, scales, domain, waves)
     np.testing.assert_allclose(quick, direct, atol=1e-9)
+
+
+def test_density_of_new_rows_is_that_of_a_gaussian_process(function):
+    x, y, scales, domain, waves = function
+    there, is_row, is_new = np.ones(2, bool), np.ones(len(y), bool), np.arange(len(y)) >= 50
+    with double():
+        found = smooth.log_predictive(x, y, is_row, is_new, there, scales, domain, waves)
+        design = np.asarray(smooth.basis(x, there, scales, domain, waves))
+    kernel = design @ design.T + scales.noise**2 * np.eye(len(y))
+    old = kernel[:50, :50]
+    gain = kernel[50:, :50] @ np.linalg.inv(old)
+    expected = multivariate_normal(gain @ y[:50], kernel[50:, 50:] - gain @ kernel[:50, 50:])
+    np.testing.assert_allclose(found, expected.logpdf(y[50:]), rtol=1e-8)
+
+
+def test_values_far_out_are_drawn_near_in_order():
+    values = np.array([[-100.0], [-1.0], [0.5], [1.0], [3.0], [148.0]])
+    bent = smooth.bend(values, np.array([-1.0]), np.array([1.0])).ravel()
+    np.testing.assert_array_equal(bent[1:4], values.ravel()[1:4])
+    assert (np.diff(bent) > 0).all()
+    assert np.abs(bent).max() < 7.0
+
+
+def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
+    """Graphs that deny the cause of the target die out as it is set and the target follows."""
+    scm = SCM(
+        ("X", "Z", "Y"),
+        {
+            "X": linear([], []),
+            "Z": linear([], []),
+            "Y": from_function(["Z"], lambda z: np.cos(2 * z), gaussian(0.3)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=1))
+    rng = np.random.default_rng(0)
+    for number, level in enumerate(np.linspace(-1.6, 1.6, 12)):
+        row = sample(scm, 1, intervention={"Z": level}, seed=number).iloc[0]
+        buffer.add_intervention({"Z": level}, {name: float(row[name]) for name in "XZY"})
+    doubted = with_more_causes(np.zeros((64, 3, 3), dtype=bool), 2, rng)
+    assert doubted[:, 1, 2].mean() < 0.4
+    assert not doubted[:, 2].any()
+    ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
+    model = SmoothOutcomeModel.fit(buffer, doubted, "Y", jax.random.key(0), ranges)
+    level, spread, _ = model.predict("Y", {"Z": np.pi / 2})
+    assert abs(level - np.cos(np.pi)) < max(4 * spread, 0.2)
+    assert level < -0.5

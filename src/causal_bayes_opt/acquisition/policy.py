@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 from scipy.special import ndtr
 
 from causal_bayes_opt.acquisition.graph_samples import sample_graphs
+from causal_bayes_opt.acquisition.members import with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.search import (
     MAX_TARGETS,
@@ -19,11 +20,13 @@ from causal_bayes_opt.acquisition.search import (
     search,
     signed_means,
 )
-from causal_bayes_opt.acquisition.smooth_outcome import N_MEMBERS, SmoothOutcomeModel
+from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
 
+_CAUTION = 0.5
+_WORTH_IT = 0.05  # of what has been gained so far
 _MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
@@ -64,12 +67,18 @@ def expected_improvement(
     The improvement is over the best expected outcome among what was tried. It is convex in mean
     and deviation and grows with the deviation, so that outcomes that are linear in the values set
     have its maximum over a box at a corner. Among interventions within a twentieth of the
-    best, the cheapest wins, then the one that sets fewest variables.
+    best, the cheapest wins, then the one that sets fewest variables. Where nothing promises a
+    twentieth of what has been gained over doing nothing, the best so far is done again: a
+    regret that small is not worth the price of looking for it.
     """
     k_model, k_search = jax.random.split(key)
     model = fit_outcome_model(state, k_model)
-    best = _best_tried(state, model)
+    tried = _tried(state, model)
+    best = tried.means[tried.best].mean()
     found = search(state, model, partial(_improvement, best), k_search, max_targets=max_targets)
+    if found.scores.max() < _WORTH_IT * (tried.means[0].mean() - best):
+        reason = "nothing promises much more than the best expected outcome so far: that again"
+        return _suggestion(state, model, tried.candidates, tried.best, reason)
     near = np.flatnonzero(found.scores >= 0.95 * found.scores.max())
     chosen = _cheapest(state, found, near)
     gain = found.scores[chosen] * _scale(state, model)
@@ -77,7 +86,7 @@ def expected_improvement(
         f"largest expected improvement over the best expected outcome so far, {gain:.3g}, "
         f"among {len(found.scores)} candidates"
     )
-    return _suggestion(state, model, found, chosen, reason)
+    return _suggestion(state, model, found.candidates, chosen, reason)
 
 
 def thompson_sampling(
@@ -98,13 +107,19 @@ def thompson_sampling(
     found = search(state, model, score, k_search, max_targets=max_targets)
     near = np.flatnonzero(found.scores >= found.scores.max() - 1e-9)
     chosen = _cheapest(state, found, near)
-    return _suggestion(state, model, found, chosen, "best under one draw of graph and mechanisms")
+    return _suggestion(
+        state, model, found.candidates, chosen, "best under one draw of graph and mechanisms"
+    )
 
 
 def recommend(
     state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
 ) -> Suggestion:
-    """The intervention with the best expected outcome by the model: what to do when trials end."""
+    """What to do when trials end: the best expected outcome, less half a standard deviation.
+
+    Of many interventions the best expected one owes some of that to chance, the more so the less
+    is known of it; the deviation, over members, takes this back.
+    """
     k_model, k_search = jax.random.split(key)
     model = fit_outcome_model(state, k_model)
     score: Score = _expected
@@ -114,14 +129,14 @@ def recommend(
     sizes = found.candidates.there[near].sum(axis=1)
     chosen = int(near[np.lexsort((-found.scores[near], sizes))[0]])
     reason = "best expected outcome of the target by the outcome model"
-    return _suggestion(state, model, found, chosen, reason)
+    return _suggestion(state, model, found.candidates, chosen, reason)
 
 
 def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
     Mechanisms are linear where the data pass the check for linear Gaussian systems, and beyond 20
-    variables; elsewhere Gaussian processes.
+    variables; elsewhere Gaussian processes, where half of the graphs are doubted: see `members`.
     """
     k_graphs, k_weights = jax.random.split(key)
     graphs = state.graphs
@@ -131,7 +146,9 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
         return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
     ranges = {name: state.range_of(name) for name in state.problem.may_set}
     target = state.problem.target
-    return SmoothOutcomeModel.fit(state.buffer, graphs[:N_MEMBERS], target, k_weights, ranges)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(k_graphs)))
+    graphs = with_more_causes(graphs, state.problem.variables.index(target), rng)
+    return SmoothOutcomeModel.fit(state.buffer, graphs, target, k_weights, ranges)
 
 
 def is_linear(state: AcquisitionState) -> bool:
@@ -152,7 +169,7 @@ def _improvement(best: float, means: np.ndarray) -> np.ndarray:
 
 
 def _expected(means: np.ndarray) -> np.ndarray:
-    return np.asarray(-means.mean(axis=1))
+    return np.asarray(-means.mean(axis=1) - _CAUTION * means.std(axis=1))
 
 
 def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
@@ -163,16 +180,24 @@ def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
     return int(near[np.lexsort((-found.scores[near], sizes, np.array(costs)))[0]])
 
 
-def _best_tried(state: AcquisitionState, model: OutcomeModel) -> float:
-    """The best expected outcome, by the model, of observing and of everything tried so far."""
+class _Tried(NamedTuple):
+    """Doing nothing, and everything that was tried so far."""
+
+    candidates: Candidates
+    means: np.ndarray  # [n, n_members], signed: always to be made small
+    best: int
+
+
+def _tried(state: AcquisitionState, model: OutcomeModel) -> _Tried:
     values, mask = state.buffer.all_rows()
     mask[:, state.problem.variables.index(state.problem.target)] = False
     d = values.shape[1]
-    rows = np.hstack([np.where(mask, values, 0.0), mask])
-    tried = np.unique(np.vstack([np.zeros(2 * d), rows[mask.any(axis=1)]]), axis=0)
-    candidates = Candidates.of_rows(tried[:, :d], tried[:, d:] > 0)
+    rows = np.hstack([mask, np.where(mask, values, 0.0)])
+    # In the order of `unique`, doing nothing comes first.
+    done = np.unique(np.vstack([np.zeros(2 * d), rows[mask.any(axis=1)]]), axis=0)
+    candidates = Candidates.of_rows(done[:, d:], done[:, :d] > 0)
     means = signed_means(state, model, candidates)
-    return float(means.mean(axis=1).min())
+    return _Tried(candidates, means, int(means.mean(axis=1).argmin()))
 
 
 def _scale(state: AcquisitionState, model: OutcomeModel) -> float:
@@ -180,9 +205,9 @@ def _scale(state: AcquisitionState, model: OutcomeModel) -> float:
 
 
 def _suggestion(
-    state: AcquisitionState, model: OutcomeModel, found: Found, chosen: int, reason: str
+    state: AcquisitionState, model: OutcomeModel, candidates: Candidates, chosen: int, reason: str
 ) -> Suggestion:
-    values = found.candidates.named(chosen, model.variables)
+    values = candidates.named(chosen, model.variables)
     mean, _, std = model.predict(state.problem.target, values)
     return Suggestion(
         make_intervention(values),

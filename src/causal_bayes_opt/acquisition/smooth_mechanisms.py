@@ -15,7 +15,7 @@ a prediction does not depend on the number of rows.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,10 +42,12 @@ class Scales(NamedTuple):
 
 
 class Domain(NamedTuple):
-    """Where the sines of each parent live."""
+    """Where the sines of each parent live, and from where on values are bent."""
 
     centre: jax.Array  # [n_slots]
     half: jax.Array  # [n_slots]
+    low: jax.Array  # [n_slots]
+    high: jax.Array  # [n_slots]
 
 
 class Weights(NamedTuple):
@@ -61,7 +63,19 @@ def n_basis(n_slots: int) -> int:
     return 1 + n_slots + n_slots * N_SINES + N_FEATURES
 
 
-def learn_scales(x: np.ndarray, y: np.ndarray, n_slots: int) -> Scales:
+def bend(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Values ``[..., n]``: as they are between `low` and `high` ``[n]``, logarithms beyond."""
+    return np.asarray(_bend(np, x, low, high))
+
+
+def _bend(xp: Any, x: Any, low: Any, high: Any) -> Any:
+    inside = xp.clip(x, low, high)
+    return inside + xp.sign(x - inside) * xp.log1p(xp.abs(x - inside))
+
+
+def learn_scales(
+    x: np.ndarray, y: np.ndarray, n_slots: int, low: np.ndarray, high: np.ndarray
+) -> Scales:
     """Learn the scales of one mechanism by marginal likelihood under weak priors.
 
     Answers are kept by the rows: as long as these do not change, asking again costs nothing.
@@ -70,9 +84,12 @@ def learn_scales(x: np.ndarray, y: np.ndarray, n_slots: int) -> Scales:
         x: standardised parents ``[n_rows, n_parents]``, at most `LEARN_FROM` rows.
         y: the variable ``[n_rows]``, in its standardised units.
         n_slots: pad to so many parents.
+        low: see `bend`, ``[n_parents]``.
+        high: likewise.
     """
+    both = np.stack([x, bend(x, low, high)])
     return _remembered(
-        np.ascontiguousarray(x, np.float64).tobytes(),
+        np.ascontiguousarray(both, np.float64).tobytes(),
         np.ascontiguousarray(y, np.float64).tobytes(),
         x.shape[1],
         n_slots,
@@ -82,12 +99,11 @@ def learn_scales(x: np.ndarray, y: np.ndarray, n_slots: int) -> Scales:
 @lru_cache(maxsize=4096)
 def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) -> Scales:
     y = np.frombuffer(y_bytes)
-    x = np.frombuffer(x_bytes).reshape(len(y), n_parents)
-    rows = np.zeros((LEARN_FROM, n_slots))
-    rows[: len(y), :n_parents] = x
+    rows = np.zeros((2, LEARN_FROM, n_slots))
+    rows[:, : len(y), :n_parents] = np.frombuffer(x_bytes).reshape(2, len(y), n_parents)
     with double():
         found = _learn(
-            rows,
+            *rows,
             np.pad(y, (0, LEARN_FROM - len(y))),
             np.arange(LEARN_FROM) < len(y),
             np.arange(n_slots) < n_parents,
@@ -97,8 +113,10 @@ def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) ->
 
 
 @jax.jit
-def _learn(x: jax.Array, y: jax.Array, is_row: jax.Array, there: jax.Array) -> Scales:
-    squares = jnp.where(there, (x[:, None] - x[None, :]) ** 2, 0.0)
+def _learn(
+    x: jax.Array, bent: jax.Array, y: jax.Array, is_row: jax.Array, there: jax.Array
+) -> Scales:
+    squares = jnp.where(there, (bent[:, None] - bent[None, :]) ** 2, 0.0)
     optimizer = optax.adam(_RATE)
 
     def loss(free: Scales) -> jax.Array:
@@ -142,9 +160,9 @@ def _negative_log_posterior(
     there: jax.Array,
 ) -> jax.Array:
     scales = _natural(free)
-    bent = squares / scales.lengths**2
-    alone = (jnp.where(there, scales.alone**2, 0.0) * jnp.exp(-0.5 * bent)).sum(axis=-1)
-    together = scales.together**2 * jnp.exp(-0.5 * bent.sum(axis=-1))
+    away = squares / scales.lengths**2
+    alone = (jnp.where(there, scales.alone**2, 0.0) * jnp.exp(-0.5 * away)).sum(axis=-1)
+    together = scales.together**2 * jnp.exp(-0.5 * away.sum(axis=-1))
     kernel = 1.0 + scales.linear**2 * (x @ x.T) + alone + together
     both = is_row[:, None] & is_row[None, :]
     noise = jnp.where(is_row, scales.noise**2, 1.0)
@@ -152,9 +170,9 @@ def _negative_log_posterior(
     half = jax.scipy.linalg.solve_triangular(root, jnp.where(is_row, y, 0.0), lower=True)
     evidence = -0.5 * half @ half - jnp.log(jnp.diag(root)).sum()
     centres = _prior(jnp.full_like(free.alone, 0.5), jnp.full_like(free.lengths, 1.0))
-    away = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)
-    slots = jnp.where(there, away.alone + away.lengths, 0.0).sum()
-    loss: jax.Array = 0.5 * (away.linear + away.together + away.noise + slots) - evidence
+    far = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)
+    slots = jnp.where(there, far.alone + far.lengths, 0.0).sum()
+    loss: jax.Array = 0.5 * (far.linear + far.together + far.noise + slots) - evidence
     return loss
 
 
@@ -178,7 +196,7 @@ def basis(
             jnp.ones_like(x[..., :1]),
             scales.linear * x,
             sines.reshape(*x.shape[:-1], -1),
-            _together(x, scales, waves),
+            _together(x, scales, domain, waves),
         ],
         axis=-1,
     )
@@ -216,14 +234,15 @@ def evaluate(
     nothing = jnp.zeros_like(angle)
     last, _ = jax.lax.fori_loop(0, N_SINES, recur, (nothing, nothing))
     alone = (last * jnp.sin(angle)).sum(axis=-1)
-    together = _together(x, scales, waves) @ weights[-N_FEATURES:]
+    together = _together(x, scales, domain, waves) @ weights[-N_FEATURES:]
     value: jax.Array = weights[0] + scales.linear * (x @ weights[1 : 1 + slots]) + alone + together
     return value
 
 
 def _angle(x: jax.Array, domain: Domain) -> jax.Array:
     """The argument of the first sine: 0 to pi over the interval, held at its ends."""
-    inside = jnp.clip(x - domain.centre, -domain.half, domain.half) + domain.half
+    bent = _bend(jnp, x, domain.low, domain.high)
+    inside = jnp.clip(bent - domain.centre, -domain.half, domain.half) + domain.half
     return jnp.pi * inside / (2.0 * domain.half)
 
 
@@ -236,8 +255,9 @@ def _amplitudes(there: jax.Array, scales: Scales, domain: Domain) -> jax.Array:
     return jnp.where(there, scales.alone, 0.0)[:, None] * power
 
 
-def _together(x: jax.Array, scales: Scales, waves: jax.Array) -> jax.Array:
-    angles = (x / scales.lengths) @ waves[:, :-1].T + 2 * jnp.pi * waves[:, -1]
+def _together(x: jax.Array, scales: Scales, domain: Domain, waves: jax.Array) -> jax.Array:
+    bent = _bend(jnp, x, domain.low, domain.high)
+    angles = (bent / scales.lengths) @ waves[:, :-1].T + 2 * jnp.pi * waves[:, -1]
     return scales.together * jnp.sqrt(2.0 / N_FEATURES) * jnp.cos(angles)
 
 
@@ -268,6 +288,45 @@ def fit_weights(
     root = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True).T
     mean = root @ (root.T @ (design.T @ (y * is_row / scales.noise)))
     return Weights(mean, root, root @ root.T)
+
+
+@jax.jit
+def log_predictive(
+    x: jax.Array,
+    y: jax.Array,
+    is_row: jax.Array,
+    is_new: jax.Array,
+    there: jax.Array,
+    scales: Scales,
+    domain: Domain,
+    waves: jax.Array,
+) -> jax.Array:
+    """Log-density of new rows under a function that was conditioned on the other rows ``[]``.
+
+    It is the difference of two evidences, ``log p(all rows) - log p(other rows)``.
+
+    Args:
+        x: standardised parents ``[n_rows, n_slots]``.
+        y: ``[n_rows]``.
+        is_row: bool, likewise, False where padded or where the variable was set.
+        is_new: bool, likewise.
+        there: see `fit_weights`, as all that follows.
+        scales: likewise.
+        domain: likewise.
+        waves: likewise.
+    """
+
+    def evidence(used: jax.Array) -> jax.Array:
+        design = basis(x, there, scales, domain, waves) * used[:, None] / scales.noise
+        level = y * used / scales.noise
+        lower = jnp.linalg.cholesky(design.T @ design + jnp.eye(design.shape[1]))
+        half = jax.scipy.linalg.solve_triangular(lower, design.T @ level, lower=True)
+        each = jnp.log(scales.noise) + 0.5 * jnp.log(2.0 * jnp.pi)
+        spread = jnp.log(jnp.diag(lower)).sum() + used.sum() * each
+        found: jax.Array = 0.5 * (half @ half - level @ level) - spread
+        return found
+
+    return evidence(is_row) - evidence(is_row & ~is_new)
 
 
 def add_row(weights: Weights, features: jax.Array, y: jax.Array, noise: jax.Array) -> Weights:

@@ -11,17 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
+from causal_bayes_opt.acquisition.members import resample
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import ancestors, reachable, topological_order
 from causal_bayes_opt.core.padding import bucket, double, pad
 from causal_bayes_opt.core.scaling import Scaling
 
-N_MEMBERS = 16
+N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 _EVERY = 10  # experiments, before scales are learned anew
 _TRIED = 24  # experiments among the rows from which scales are learned
+_RARE = 0.01  # share of observed values at each end that are not usual
+_FORETOLD = 128  # experiments from which is judged how well a mechanism foretells
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
 
 
@@ -86,11 +89,14 @@ class SmoothOutcomeModel:
         key: jax.Array,
         ranges: Mapping[str, tuple[float, float]],
     ) -> SmoothOutcomeModel:
-        """Draw the mechanisms of the graphs, bool ``[n_members, n_vars, n_vars]``.
+        """Choose members among the graphs, bool ``[n, n_vars, n_vars]``, and draw mechanisms.
+
+        Members are drawn by how well the target's mechanism, as observed rows alone would have it,
+        foretold what came out of experiments.
 
         Args:
             buffer: all rows; one informs every variable that was not set in it.
-            graphs: one for each member.
+            graphs: to choose among.
             target: the variable whose outcomes will be asked for.
             key: of everything drawn.
             ranges: of the variables that may be set.
@@ -99,13 +105,19 @@ class SmoothOutcomeModel:
         values, mask = buffer.rows()
         values = scaling.apply(values)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        settable = [names.index(name) for name in ranges]
-        schedule = _schedule(graphs, names.index(target), settable)
-        slots = bucket(max(len(parents) for _, parents in schedule.distinct), 2)
+        t, settable = names.index(target), [names.index(name) for name in ranges]
+        slots = bucket(max(int(graphs.sum(axis=1).max()), 1), 2)
         waves = np.random.default_rng(0).normal(size=(smooth.N_FEATURES, slots + 1))
         waves[:, -1] = np.random.default_rng(1).random(smooth.N_FEATURES)
-        ends = _ends(values, scaling, names, ranges)
-        functions = _functions(schedule.distinct, values, mask, slots, ends)
+        usual = _usual(values, mask, scaling, names, ranges)
+        causes = sorted({(t, _parents(graph, t)) for graph in graphs})
+        foretold = _foretold(
+            _functions(causes, values, mask, slots, usual), causes, values, mask, waves
+        )
+        weights = np.array([foretold[_parents(graph, t)] for graph in graphs])
+        graphs = graphs[resample(weights, N_MEMBERS, rng)]
+        schedule = _schedule(graphs, t, settable)
+        functions = _functions(schedule.distinct, values, mask, slots, usual)
         posterior = _posterior(functions, schedule.distinct, values, mask, waves)
         steps = schedule.node.shape[1]
         normals = rng.normal(size=(len(graphs), steps, smooth.n_basis(slots)))
@@ -113,7 +125,6 @@ class SmoothOutcomeModel:
         draws = mean + np.einsum("msab,msb->msa", root, normals)
         observed = values[~mask.any(axis=1)]
         picked = rng.choice(len(observed), N_ROWS, replace=len(observed) < N_ROWS)
-        t = names.index(target)
         last = [int(np.flatnonzero(nodes == t)[-1]) for nodes in schedule.node]
         noise = np.asarray(functions.scales.noise)[schedule.function[np.arange(len(graphs)), last]]
         unmoved = np.zeros((len(graphs), N_ROWS))
@@ -188,6 +199,33 @@ class SmoothOutcomeModel:
         return np.asarray(found, dtype=np.float64)[:n]
 
 
+def _parents(graph: np.ndarray, node: int) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(graph[:, node]).tolist())
+
+
+def _foretold(
+    functions: _Functions,
+    distinct: list[tuple[int, tuple[int, ...]]],
+    values: np.ndarray,
+    mask: np.ndarray,
+    waves: np.ndarray,
+) -> dict[tuple[int, ...], float]:
+    """Log-densities of what experiments gave, by the parents in each mechanism of one variable."""
+    node = distinct[0][0]
+    tried = np.flatnonzero(mask.any(axis=1) & ~mask[:, node])
+    kept = np.concatenate([np.flatnonzero(~mask.any(axis=1)), _thinned(tried, _FORETOLD)])
+    rows = bucket(len(kept), 64)
+    x, y = pad(values[kept], rows), pad(values[kept, node], rows)
+    is_row, is_new = np.arange(rows) < len(kept), pad(mask[kept].any(axis=1), rows)
+    found = {}
+    with double():
+        for i, (_, parents) in enumerate(distinct):
+            columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
+            log_density = smooth.log_predictive(x[:, columns], y, is_row, is_new, *own, waves)
+            found[parents] = float(log_density)
+    return found
+
+
 def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Schedule:
     """The mechanisms between what may be set and the target; nothing else can move."""
     steps: list[list[tuple[int, tuple[int, ...]]]] = []
@@ -195,7 +233,7 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
         wanted = ancestors(graph, target)
         reached = np.atleast_1d(reachable(graph)[list(settable)].any(axis=0))
         own = [
-            (int(node), tuple(np.flatnonzero(graph[:, node]).tolist()))
+            (int(node), _parents(graph, node))
             for node in topological_order(graph)
             if node == target or (wanted[node] and reached[node])
         ]
@@ -211,14 +249,16 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
     return _Schedule(node, function, distinct)
 
 
-def _ends(
+def _usual(
     values: np.ndarray,
+    mask: np.ndarray,
     scaling: Scaling,
     names: tuple[str, ...],
     ranges: Mapping[str, tuple[float, float]],
 ) -> np.ndarray:
-    """Lowest and highest standardised value ``[n_vars, 2]`` that rows have or that may be set."""
-    ends = np.stack([values.min(axis=0), values.max(axis=0)], axis=1)
+    """Between which standardised values ``[n_vars, 2]`` most observed ones lie, or may be set."""
+    observed = values[~mask.any(axis=1)]
+    ends = np.asarray(np.quantile(observed, (_RARE, 1.0 - _RARE), axis=0).T)
     for name, limits in ranges.items():
         i = names.index(name)
         unit = (np.asarray(limits) - scaling.means[i]) / scaling.stds[i]
@@ -231,23 +271,30 @@ def _functions(
     values: np.ndarray,
     mask: np.ndarray,
     slots: int,
-    ends: np.ndarray,
+    usual: np.ndarray,
 ) -> _Functions:
     room = len(distinct)
     columns = np.zeros((room, slots), dtype=int)
     there = np.zeros((room, slots), dtype=bool)
     scales, centre, half = [], np.zeros((room, slots)), np.ones((room, slots))
+    low, high = np.full((room, slots), -1.0), np.ones((room, slots))
+    bent = smooth.bend(values, *usual.T)
     for i, (node, parents) in enumerate(distinct):
         k = len(parents)
         columns[i, :k], there[i, :k] = parents, True
         chosen = _learn_from(mask, node)
-        own = smooth.learn_scales(values[chosen][:, parents], values[chosen, node], slots)
+        low[i, :k], high[i, :k] = usual[list(parents)].T
+        x, y = values[chosen][:, parents], values[chosen, node]
+        own = smooth.learn_scales(x, y, slots, low[i, :k], high[i, :k])
         scales.append(own)
-        low, high = ends[list(parents)].T if k else np.zeros((2, 0))
-        centre[i, :k] = (low + high) / 2
-        half[i, :k] = (high - low) / 2 + _REACH * own.lengths[:k]
+        reached = bent[:, parents]
+        first = np.minimum(reached.min(axis=0), low[i, :k])
+        last = np.maximum(reached.max(axis=0), high[i, :k])
+        centre[i, :k] = (first + last) / 2
+        half[i, :k] = (last - first) / 2 + _REACH * own.lengths[:k]
     stacked: smooth.Scales = jax.tree.map(lambda *leaves: np.stack(leaves), *scales)
-    arrays: list[Any] = [columns, there, stacked, smooth.Domain(*_any(centre, half))]
+    domain = smooth.Domain(*_any(centre, half, low, high))
+    arrays: list[Any] = [columns, there, stacked, domain]
     return _Functions(*arrays)
 
 
