@@ -79,7 +79,7 @@ def entry_of(method: str, named: NamedProblem) -> Entry:
 
 def _expert_for(named: NamedProblem) -> ParentScaleOptions:
     """The expert's better option: random features where a mechanism is not linear."""
-    if all(m.function is None and not m.activations for m in named.scm.mechanisms.values()):
+    if named.is_linear:
         return ParentScaleOptions()
     return ParentScaleOptions(mechanism="nonlinear", regressor="least_squares")
 

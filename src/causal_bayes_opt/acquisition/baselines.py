@@ -12,10 +12,12 @@ from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel,
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion
 from causal_bayes_opt.acquisition.search import MAX_TARGETS, search
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.graphs import topological_order
 from causal_bayes_opt.core.intervention import make_intervention
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.errors import UnknownNameError
 
 _ROWS = 256
 
@@ -73,19 +75,26 @@ class KnownSystem:
 
     Attributes:
         scm: the system.
-        variables: its names.
+        variables: its names, causes first or not.
         scaling: none: it answers in the system's own units.
+        noise: what its mechanisms leave over in simulated rows ``[n_rows, n_vars]``.
     """
 
     scm: SCM
     variables: tuple[str, ...]
     scaling: Scaling
+    noise: np.ndarray
 
     @classmethod
     def of(cls, scm: SCM) -> KnownSystem:
         """Wrap a system."""
-        d = len(scm.variables)
-        return cls(scm, scm.variables, Scaling(np.zeros(d), np.ones(d)))
+        d, rows = len(scm.variables), sample(scm, _ROWS, seed=0)
+        noise = [
+            rows[name].to_numpy() - scm.mechanism(name).mean(rows[list(scm.parents(name))].values)
+            for name in scm.variables
+        ]
+        none = Scaling(np.zeros(d), np.ones(d))
+        return cls(scm, scm.variables, none, np.stack(noise, axis=1))
 
     @property
     def corners_suffice(self) -> bool:
@@ -94,17 +103,31 @@ class KnownSystem:
 
     def means(self, target: str, candidates: Candidates) -> np.ndarray:
         """Expected outcomes ``[n_candidates, 1]``."""
-        n = len(candidates.columns)
-        return np.array(
-            [[self.predict(target, candidates.named(i, self.variables))[0]] for i in range(n)]
-        )
+        return np.asarray(self._levels(target, candidates).mean(axis=1)[:, None])
 
     def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
         """Mean of the target, 0, and the standard deviation of one outcome."""
-        rows = sample(self.scm, _ROWS, intervention=intervention, seed=0)
-        mechanism = self.scm.mechanism(target)
-        means = mechanism.mean(rows[list(mechanism.parents)].to_numpy())
-        return float(means.mean()), 0.0, float(rows[target].std(ddof=0))
+        levels = self._levels(target, Candidates.of([intervention], self.variables))[0]
+        noise = self.noise[:, self.variables.index(target)]
+        return float(levels.mean()), 0.0, float((levels + noise).std())
+
+    def _levels(self, target: str, candidates: Candidates) -> np.ndarray:
+        """The target's mechanism under each candidate and noise ``[n_candidates, n_rows]``."""
+        n, rows = len(candidates.columns), len(self.noise)
+        place = {name: i for i, name in enumerate(self.variables)}
+        values: dict[str, np.ndarray] = {}
+        for i in topological_order(self.scm.adjacency()):
+            name = self.variables[i]
+            parents = [values[parent].ravel() for parent in self.scm.parents(name)]
+            inputs = np.stack(parents, axis=-1) if parents else np.zeros((n * rows, 0))
+            mean = np.asarray(self.scm.mechanism(name).mean(inputs)).reshape(n, rows)
+            if name == target:
+                return mean
+            is_set = candidates.there & (candidates.columns == place[name])
+            level = np.where(is_set, candidates.values, 0.0).sum(axis=1)
+            free = mean + self.noise[:, place[name]]
+            values[name] = np.where(is_set.any(axis=1)[:, None], level[:, None], free)
+        raise UnknownNameError(f"no variable is called {target!r}")
 
 
 def _at_random(

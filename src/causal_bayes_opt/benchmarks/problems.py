@@ -44,6 +44,11 @@ class NamedProblem:
     optimal_intervention: Intervention
     hidden: tuple[str, ...] = ()
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether all mechanisms are linear, so that expected outcomes have a closed form."""
+        return all(m.function is None and not m.activations for m in self.scm.mechanisms.values())
+
     def simulator(self) -> Simulator:
         """The system as ``(intervention or None, n, seed) -> DataFrame`` without hidden columns."""
 
@@ -69,7 +74,7 @@ class NamedProblem:
         """
         self._check(intervention)
         done = make_intervention(intervention)
-        if _is_linear(self.scm):
+        if self.is_linear:
             return _linear_model(self.scm).predict(self.problem.target, dict(done))[0]
         difference = self.sampled_outcome(done, n=n, seed=seed) - self.sampled_outcome(
             self.optimal_intervention, n=n, seed=seed
@@ -208,10 +213,6 @@ def linear_records() -> dict[str, dict[str, Any]]:
 @cache
 def _built(name: str) -> NamedProblem:
     return PROBLEMS[name](name)
-
-
-def _is_linear(scm: SCM) -> bool:
-    return all(m.function is None and not m.activations for m in scm.mechanisms.values())
 
 
 @lru_cache(maxsize=32)
