@@ -176,11 +176,11 @@ def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
     for number, level in enumerate(np.linspace(-1.6, 1.6, 12)):
         row = sample(scm, 1, intervention={"Z": level}, seed=number).iloc[0]
         buffer.add_intervention({"Z": level}, {name: float(row[name]) for name in "XZY"})
-    doubted = with_more_causes(np.zeros((64, 3, 3), dtype=bool), 2, rng)
+    doubted, weights = with_more_causes(np.zeros((64, 3, 3), dtype=bool), 2, rng)
     assert doubted[:, 1, 2].mean() < 0.4
     assert not doubted[:, 2].any()
     ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
-    model = SmoothOutcomeModel.fit(buffer, doubted, "Y", jax.random.key(0), ranges)
+    model = SmoothOutcomeModel.fit(buffer, doubted, "Y", jax.random.key(0), ranges, weights)
     level, spread, _ = model.predict("Y", {"Z": np.pi / 2})
     assert abs(level - np.cos(np.pi)) < max(4 * spread, 0.2)
     assert level < -0.5

@@ -10,22 +10,31 @@ import numpy as np
 
 from causal_bayes_opt.core.graphs import reachable
 
+DOUBT = 0.2  # what a doubted graph counts beside one as it was drawn
 
-def with_more_causes(graphs: np.ndarray, target: int, rng: np.random.Generator) -> np.ndarray:
+
+def with_more_causes(
+    graphs: np.ndarray, target: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Give every other graph one more cause of the target, where that closes no cycle.
 
     Args:
         graphs: bool ``[n, n_vars, n_vars]``, [m, i, j]: i causes j in graph m.
         target: position of the target.
         rng: chooses the cause.
+
+    Returns:
+        The graphs, and logarithms of what each counts before experiments speak ``[n]``.
     """
-    more = graphs.copy()
-    for graph in more[::2]:
+    more, weights = graphs.copy(), np.zeros(len(graphs))
+    for number in range(0, len(graphs), 2):
+        graph = more[number]
         possible = ~reachable(graph)[target] & ~graph[:, target]
         possible[target] = False
         if possible.any():
             graph[rng.choice(np.flatnonzero(possible)), target] = True
-    return more
+            weights[number] = np.log(DOUBT)
+    return more, weights
 
 
 def resample(log_weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -147,8 +147,8 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     ranges = {name: state.range_of(name) for name in state.problem.may_set}
     target = state.problem.target
     rng = np.random.default_rng(np.asarray(jax.random.key_data(k_graphs)))
-    graphs = with_more_causes(graphs, state.problem.variables.index(target), rng)
-    return SmoothOutcomeModel.fit(state.buffer, graphs, target, k_weights, ranges)
+    doubted, weights = with_more_causes(graphs, state.problem.variables.index(target), rng)
+    return SmoothOutcomeModel.fit(state.buffer, doubted, target, k_weights, ranges, weights)
 
 
 def is_linear(state: AcquisitionState) -> bool:

@@ -88,6 +88,7 @@ class SmoothOutcomeModel:
         target: str,
         key: jax.Array,
         ranges: Mapping[str, tuple[float, float]],
+        log_weights: np.ndarray | None = None,
     ) -> SmoothOutcomeModel:
         """Choose members among the graphs, bool ``[n, n_vars, n_vars]``, and draw mechanisms.
 
@@ -100,6 +101,7 @@ class SmoothOutcomeModel:
             target: the variable whose outcomes will be asked for.
             key: of everything drawn.
             ranges: of the variables that may be set.
+            log_weights: what each graph counts before experiments speak; None: all the same.
         """
         scaling, names = Scaling.of(buffer), tuple(buffer.get_variable_names())
         values, mask = buffer.rows()
@@ -115,6 +117,8 @@ class SmoothOutcomeModel:
             _functions(causes, values, mask, slots, usual), causes, values, mask, waves
         )
         weights = np.array([foretold[_parents(graph, t)] for graph in graphs])
+        if log_weights is not None:
+            weights = weights + log_weights
         graphs = graphs[resample(weights, N_MEMBERS, rng)]
         schedule = _schedule(graphs, t, settable)
         functions = _functions(schedule.distinct, values, mask, slots, usual)
