@@ -162,16 +162,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--problems", nargs="+", help="these alone")
+    parser.add_argument("--methods", nargs="+", help="these alone")
     parser.add_argument("--page", action="store_true", help="only write the page")
     options = parser.parse_args(arguments)
     if not options.page:
         for cell in CELLS:
             if options.problems and cell.problem not in options.problems:
                 continue
+            wanted = [m for m in cell.methods if not options.methods or m in options.methods]
             done = {
                 (r["problem"], r["method"], r["trials"], r["many"], r["seed"]) for r in results()
             }
-            run_cell(cell, options.seeds, done, lambda text: print(text, flush=True))
+            run_cell(
+                cell._replace(methods=tuple(wanted)),
+                options.seeds,
+                done,
+                lambda text: print(text, flush=True),
+            )
     write_page(results(), Path("docs"))
 
 
