@@ -304,3 +304,13 @@ def test_real_data_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(answer["marginals"]) == 10
     # The two causes of erk that Sachs et al. (2005) report.
     assert min(answer["marginals"]["mek"], answer["marginals"]["pka"]) > 0.9
+
+
+def test_an_error_of_the_program_is_no_verdict(capsys):
+    def broken():
+        raise RuntimeError("not foreseen")
+
+    assert console.guarded(broken, console.NO_VERDICT) == 3
+    assert "not foreseen" in capsys.readouterr().err
+    with pytest.raises(RuntimeError):
+        console.guarded(broken)

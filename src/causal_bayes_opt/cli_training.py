@@ -154,6 +154,7 @@ def _train_policy(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from causal_bayes_opt.surrogate.network import TrainedModel, save_model
     from causal_bayes_opt.training.configuration import model_card, read_run
+    from causal_bayes_opt.training.loop import seconds_trained
     from causal_bayes_opt.training.stages import train_run
 
     run = read_run(options.config)
@@ -161,12 +162,12 @@ def _train(options: argparse.Namespace) -> None:
     write = None
     if options.mlflow and options.process == 0:
         write = _tracker(options.mlflow, run.name, options.out)
-    started = time.monotonic()
+    earlier, started = seconds_trained(options.out), time.monotonic()
     with _bars(write) as report:
         params = train_run(run, options.out, report, mesh)
     if options.process > 0:
         return
-    card = model_card(run, time.monotonic() - started)
+    card = model_card(run, earlier + time.monotonic() - started)
     path = save_model(TrainedModel(run.name, run.model, params, card), options.out / run.name)
     print(f"wrote {path} and {path.with_suffix('.safetensors')}")
 

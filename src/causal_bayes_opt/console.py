@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from causal_bayes_opt.errors import CausalBayesOptError, CommandLineError
 
 PROGRAM = "acbo"
 USER_ERROR = 2
-NO_VERDICT = 3  # a user's error, where 2 says "undecided"
+NO_VERDICT = 3  # any error, where 1 says "no-go" and 2 "undecided"
 INTERRUPTED = 130  # 128 + SIGINT
 NOBODY_READS = 141  # 128 + SIGPIPE
 
@@ -71,7 +72,8 @@ def guarded(command: Callable[[], None], on_error: int = USER_ERROR) -> int:
 
     Args:
         command: raises `SystemExit` for a status of its own.
-        on_error: status of what a user can cause.
+        on_error: status of what a user can cause. Where it is not the usual one, a status of 1 has a
+            meaning, and an error of the program itself ends with `on_error` too.
     """
     status = 0
     try:
@@ -96,6 +98,11 @@ def guarded(command: Callable[[], None], on_error: int = USER_ERROR) -> int:
         status = INTERRUPTED
     except MemoryError:
         status = fail("out of memory; leave out variables or rows", on_error)
+    except Exception:
+        if on_error == USER_ERROR:
+            raise
+        traceback.print_exc()
+        status = on_error
     return status
 
 

@@ -12,7 +12,7 @@ from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.configuration import Stage, TrainingRun
-from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.loop import LoopConfig, seconds_trained, train
 from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.tuning import tune
 
@@ -51,6 +51,16 @@ def test_stopped_and_resumed_run_ends_with_the_same_weights(tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert set(steps) == set(range(8))
+
+
+def test_seconds_of_all_processes_are_counted(tmp_path):
+    inside = tmp_path / "stage-1"
+    inside.mkdir()
+    for folder, told in ((tmp_path, (1.5, 2.0, 0.5, 3.0)), (inside, (4.0,))):
+        lines = [json.dumps({"step": i, "seconds": s}) for i, s in enumerate(told)]
+        (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert seconds_trained(tmp_path) == 2.0 + 3.0 + 4.0
+    assert seconds_trained(tmp_path / "none") == 0.0
 
 
 def test_stages_hand_on_their_weights_and_end_when_they_are_good_enough(tmp_path):

@@ -278,6 +278,19 @@ def digest(described: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def seconds_trained(folder: Path) -> float:
+    """Seconds that all processes so far have trained in a folder, those inside it included."""
+    total = 0.0
+    for path in folder.rglob("metrics.jsonl"):
+        last = 0.0
+        for line in path.read_text().splitlines():
+            seconds = float(json.loads(line)["seconds"])
+            # They begin again with each process.
+            total += seconds - last if seconds >= last else seconds
+            last = seconds
+    return total
+
+
 def save_checkpoint(folder: Path, state: LoopState, described: dict[str, Any]) -> None:
     """Write the state so that a reader sees the old one or the new one, never a part."""
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}

@@ -38,7 +38,13 @@ from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.training import DesignDistribution, draw_rows
-from causal_bayes_opt.training.loop import LoopConfig, Progress, StepFunction, train
+from causal_bayes_opt.training.loop import (
+    LoopConfig,
+    Progress,
+    StepFunction,
+    seconds_trained,
+    train,
+)
 from causal_bayes_opt.training.sources import Place
 
 N_MEMBERS = 16
@@ -106,7 +112,7 @@ def train_policy(
         ModelError: the folder holds a run with another configuration.
         ConfigError: the loss is not finite or diverges.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - (0.0 if folder is None else seconds_trained(folder))
     network = net.PolicyNetwork(run.network)
     starts = kept_starts(run.starts, run.n_starts, run.loop.seed, folder)
     held_out = make_starts(run.starts, max(run.n_starts // 8, 16), run.loop.seed + _HELD_OUT)
