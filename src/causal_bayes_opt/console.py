@@ -72,8 +72,8 @@ def guarded(command: Callable[[], None], on_error: int = USER_ERROR) -> int:
 
     Args:
         command: raises `SystemExit` for a status of its own.
-        on_error: status of what a user can cause. Where it is not the usual one, a status of 1 has a
-            meaning, and an error of the program itself ends with `on_error` too.
+        on_error: status of what a user can cause. Where it is not the usual one, 1 has a meaning
+            of its own, and an error of the program itself ends with `on_error` too.
     """
     status = 0
     try:
