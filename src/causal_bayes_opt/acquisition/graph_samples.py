@@ -8,9 +8,11 @@ import jax
 import numpy as np
 
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
+from causal_bayes_opt.surrogate.protocol import SystemPosterior
 
 _SWEEPS = 12
 _MAX_SETS = 256
+_LEAST = 1e-12
 
 
 def sample_graphs(
@@ -34,7 +36,7 @@ def sample_graphs(
         bool ``[n, n_vars, n_vars]``, [m, i, j]: i causes j in graph m.
     """
     d = len(variables)
-    tables = [_table(posteriors[name], variables) for name in variables]
+    tables = [_table(posteriors, name, variables) for name in variables]
     # NumPy's generator, seeded by the key: JAX would compile for every new shape.
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((_SWEEPS, d, n))
     graphs = np.zeros((n, d, d), dtype=bool)
@@ -52,27 +54,34 @@ def sample_graphs(
 
 
 def _table(
-    posterior: ParentSetPosterior, variables: Sequence[str]
+    posteriors: Mapping[str, ParentSetPosterior], name: str, variables: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most probable sets as bool ``[n_sets, n_vars]``, with their probabilities.
 
     The empty set is always among them, so that an acyclic choice always exists.
     """
-    listed = posterior.top_sets(_MAX_SETS)
-    probs = dict(listed)
-    probs[frozenset()] = max(probs.get(frozenset(), 0.0), 1e-12)
-    members = np.array([[name in parents for name in variables] for parents in probs])
-    return members, np.array(list(probs.values()))
+    if isinstance(posteriors, SystemPosterior) and posteriors.list_sets is not None:
+        members, probs = posteriors.list_sets(name)
+    else:
+        listed = posteriors[name].top_sets(_MAX_SETS)
+        members = np.array([[other in parents for other in variables] for parents, _ in listed])
+        probs = np.array([p for _, p in listed])
+    if members.any(axis=1).all():
+        members = np.vstack([members, np.zeros((1, len(variables)), dtype=bool)])
+        probs = np.append(probs, 0.0)
+    return members, np.maximum(probs, np.where(members.any(axis=1), 0.0, _LEAST))
 
 
 def _descendants(graphs: np.ndarray, node: int) -> np.ndarray:
     """The node and all that it causes, directly or not ``[n, n_vars]``."""
     reached = np.zeros(graphs.shape[:2], dtype=bool)
     reached[:, node] = True
-    edges = graphs.astype(np.float32)
-    for _ in range(graphs.shape[1]):
-        further = reached | (np.einsum("ni,nij->nj", reached.astype(np.float32), edges) > 0)
-        if (further == reached).all():
-            break
-        reached = further
+    fresh = reached
+    while fresh.any():
+        # Only what was reached last can reach more; most graphs have few of those.
+        chain, parent = np.nonzero(fresh)
+        found = np.zeros_like(reached)
+        np.logical_or.at(found, chain, graphs[chain, parent])
+        fresh = found & ~reached
+        reached = reached | fresh
     return reached

@@ -38,6 +38,7 @@ from causal_bayes_opt.surrogate.temperature import Tempered
 
 FORMAT = "causal_bayes_opt.predictor/1"
 DEFAULT_MODEL = "linear-gaussian-v1"
+_LISTED = 256  # sets from which graphs are put together
 VARIABLE_BUCKETS = (8, 12, 16, 24, 32, 50, 64, 100)
 
 
@@ -192,8 +193,16 @@ def network_posteriors(
         "warnings": support.outside,
     }
     beliefs = prior or EdgePrior()
+
+    def list_sets(name: str) -> tuple[np.ndarray, np.ndarray]:
+        members, log_probs = _sets_of(joint, names, names.index(name), beliefs)
+        kept = np.argsort(-log_probs, kind="stable")[:_LISTED]
+        return members[kept], np.exp(log_probs[kept])
+
     return SystemPosterior(
-        names, lambda target: _to_posterior(joint, names, target, beliefs, metadata)
+        names,
+        lambda target: _to_posterior(joint, names, target, beliefs, metadata),
+        list_sets=list_sets,
     )
 
 
@@ -240,14 +249,7 @@ def _to_posterior(
     metadata: dict[str, Any],
 ) -> ParentSetPosterior:
     t, d = names.index(target), len(names)
-    slots = np.asarray(joint.candidates[t])
-    table = all_subsets(len(slots))
-    log_probs = np.asarray(joint.log_probs[t], dtype=np.float64)
-    possible = log_probs > -1e8
-    members = np.zeros((int(possible.sum()), d), dtype=bool)
-    inside = slots < d
-    members[:, slots[inside]] = table[possible][:, inside]
-    reduced = _condition(_Reduced(members, log_probs[possible]), names, t, prior)
+    reduced, slots = _sets_of(joint, names, t, prior), np.asarray(joint.candidates[t])
     marginals = np.exp(reduced.log_probs) @ reduced.members
     posterior = ParentSetPosterior.from_log_probs(
         names, target, reduced.members, reduced.log_probs, metadata
@@ -255,6 +257,17 @@ def _to_posterior(
     if d - 1 <= MAX_CANDIDATES:
         return posterior
     return _with_outsiders(posterior, np.asarray(joint.marginals[t][:d]), marginals, slots)
+
+
+def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior) -> _Reduced:
+    """The sets that the network enumerates and the prior allows, normalised."""
+    slots, d = np.asarray(joint.candidates[t]), len(names)
+    log_probs = np.asarray(joint.log_probs[t], dtype=np.float64)
+    possible = log_probs > -1e8
+    members = np.zeros((int(possible.sum()), d), dtype=bool)
+    inside = slots < d
+    members[:, slots[inside]] = all_subsets(len(slots))[possible][:, inside]
+    return _condition(_Reduced(members, log_probs[possible]), names, t, prior)
 
 
 def _condition(sets: _Reduced, names: list[str], t: int, prior: EdgePrior) -> _Reduced:

@@ -92,6 +92,8 @@ def default_edge_probability(n_vars: int) -> float:
 
 # From a key and a number to whole graphs, bool [n, n_vars, n_vars], [m, i, j]: i causes j.
 DrawGraphs: TypeAlias = Callable[[jax.Array, int], np.ndarray]
+# From a name to some of its parent sets, bool [n_sets, n_vars], and their probabilities [n_sets].
+ListSets: TypeAlias = Callable[[str], tuple[np.ndarray, np.ndarray]]
 
 
 class SystemPosterior(Mapping[str, ParentSetPosterior]):
@@ -101,6 +103,8 @@ class SystemPosterior(Mapping[str, ParentSetPosterior]):
         variables: names, in order.
         make: from a name to its posterior.
         draw_graphs: draws whole graphs from the posterior, where a surrogate has one over them.
+        list_sets: the most probable sets as arrays, where a surrogate has them before it makes a
+            posterior of them.
     """
 
     def __init__(
@@ -108,11 +112,13 @@ class SystemPosterior(Mapping[str, ParentSetPosterior]):
         variables: Sequence[str],
         make: Callable[[str], ParentSetPosterior],
         draw_graphs: DrawGraphs | None = None,
+        list_sets: ListSets | None = None,
     ) -> None:
         self._variables = tuple(variables)
         self._make = make
         self._made: dict[str, ParentSetPosterior] = {}
         self.draw_graphs = draw_graphs
+        self.list_sets = list_sets
 
     def __getitem__(self, name: str) -> ParentSetPosterior:
         if name not in self._made:

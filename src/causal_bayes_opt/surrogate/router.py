@@ -94,7 +94,9 @@ class Router:
         draw, exact = found.draw_graphs, self.exact
         if choice.surrogate is self.linear and exact is not None and len(names) <= MAX_UNCAPPED:
             draw = exact.posteriors(buffer, prior=prior).draw_graphs
-        return SystemPosterior(names, lambda name: _because(found[name], choice), draw)
+        return SystemPosterior(
+            names, lambda name: _because(found[name], choice), draw, found.list_sets
+        )
 
     def choose(self, buffer: ExperienceBuffer) -> Choice:
         """The surrogate for a buffer, and why."""
