@@ -15,12 +15,8 @@ from causal_bayes_opt.acquisition.learned import load_policy
 from causal_bayes_opt.acquisition.rewards import RewardTerms, RewardWeights, reward
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.training.loop import LoopConfig
-from causal_bayes_opt.training.policy_training import (
-    PolicyRun,
-    StartDistribution,
-    make_starts,
-    train_policy,
-)
+from causal_bayes_opt.training.policy_starts import StartDistribution, make_starts
+from causal_bayes_opt.training.policy_training import PolicyRun, train_policy
 
 SMALL = net.PolicyConfig(hidden_dim=16, num_layers=1, num_heads=2)
 N_STARTS = 40

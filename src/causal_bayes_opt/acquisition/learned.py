@@ -200,23 +200,13 @@ def _mechanisms(
 ) -> linear_mechanisms.LinearMechanisms:
     values, mask = state.buffer.rows()
     rows, slots = bucket(len(values), 64), bucket(max(int(graphs.sum(axis=1).max()), 1), 2)
-    found: linear_mechanisms.LinearMechanisms = _fit(
+    found: linear_mechanisms.LinearMechanisms = linear_mechanisms.fit_rows(
         np.float32(pad(scaling.apply(values), rows, room)),
         pad(mask, rows, room),
         np.arange(rows) < len(values),
         linear_mechanisms.parent_columns(pad(graphs, len(graphs), room, room), slots),
     )
     return found
-
-
-@jax.jit
-def _fit(
-    values: jax.Array,
-    mask: jax.Array,
-    is_row: jax.Array,
-    parents: linear_mechanisms.ParentColumns,
-) -> linear_mechanisms.LinearMechanisms:
-    return linear_mechanisms.fit(linear_mechanisms.moments(values, mask, is_row), parents)
 
 
 @lru_cache(maxsize=8)

@@ -110,6 +110,14 @@ def fit(data: Moments, parents: ParentColumns) -> LinearMechanisms:
     return LinearMechanisms(parents, mean, scale, SHAPE + 0.5 * data.n_rows, rate, weights)
 
 
+@jax.jit
+def fit_rows(
+    values: jax.Array, mask: jax.Array, is_row: jax.Array, parents: ParentColumns
+) -> LinearMechanisms:
+    """`fit` on rows; arguments as in `moments`."""
+    return fit(moments(values, mask, is_row), parents)
+
+
 def condition(mechanisms: LinearMechanisms, row: jax.Array, was_set: jax.Array) -> LinearMechanisms:
     """Add one row by a rank-one step; graphs gain weight by how well they foretold it.
 

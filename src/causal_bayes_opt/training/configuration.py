@@ -20,7 +20,8 @@ from causal_bayes_opt.surrogate.predictor import Network, PredictorConfig
 from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.loop import LoopConfig
-from causal_bayes_opt.training.policy_training import PolicyRun, StartDistribution
+from causal_bayes_opt.training.policy_starts import StartDistribution
+from causal_bayes_opt.training.policy_training import PolicyRun
 
 T = TypeVar("T")
 _SIZES = {"pairs": PredictorConfig, "rows": AxialConfig}
