@@ -27,6 +27,7 @@ from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
 from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.acquisition.search import MAX_TARGETS
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import make_intervention
 from causal_bayes_opt.core.padding import bucket, pad
 from causal_bayes_opt.core.scaling import Scaling
@@ -120,7 +121,7 @@ class LearnedPolicy:
             ModelError: the network cannot be loaded.
         """
         trained = self.trained
-        k_graphs, k_model = jax.random.split(key)
+        k_graphs, k_model = keys.split(key)
         graphs = state.graphs
         if graphs is None:
             graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)

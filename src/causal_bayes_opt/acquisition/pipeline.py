@@ -12,6 +12,7 @@ import pandas as pd
 
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion, recommend
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
 from causal_bayes_opt.core.table import DO_COLUMN
@@ -127,7 +128,7 @@ class ACBOPipeline:
 
     def ask(self) -> Suggestion:
         """The next experiment."""
-        key = jax.random.fold_in(jax.random.key(self.seed), self._step)
+        key = keys.seeded(self.seed, self._step)
         return self.acquisition_model(self.state, key)
 
     def tell(
@@ -149,7 +150,7 @@ class ACBOPipeline:
 
     def recommend(self) -> Suggestion:
         """What to do if trials ended here."""
-        key = jax.random.fold_in(jax.random.key(self.seed + 1), self._step)
+        key = keys.seeded(self.seed + 1, self._step)
         return self.recommendation(self.state, key)
 
     def run(
@@ -177,7 +178,7 @@ class ACBOPipeline:
         problem, records = self.state.problem, []
         for number in range(trials):
             # A failed trial changes no row: another key, so that another experiment is tried.
-            key = jax.random.fold_in(jax.random.key(self.seed), number)
+            key = keys.seeded(self.seed, number)
             suggestion = self.acquisition_model(self.state, key)
             if report is not None:
                 report(number + 1, suggestion)

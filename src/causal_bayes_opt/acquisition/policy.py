@@ -22,6 +22,7 @@ from causal_bayes_opt.acquisition.search import (
 )
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
 
@@ -71,7 +72,7 @@ def expected_improvement(
     twentieth of what has been gained over doing nothing, the best so far is done again: a
     regret that small is not worth the price of looking for it.
     """
-    k_model, k_search = jax.random.split(key)
+    k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
     tried = _tried(state, model)
     best = tried.means[tried.best].mean()
@@ -96,7 +97,7 @@ def thompson_sampling(
 
     A member is a draw of graph and mechanisms from their posterior (Thompson 1933).
     """
-    k_model, k_search, k_member = jax.random.split(key, 3)
+    k_model, k_search, k_member = keys.split(key, 3)
     model = fit_outcome_model(state, k_model)
     # NumPy's generator: one number needs no compiled program.
     uniform = np.random.default_rng(np.asarray(jax.random.key_data(k_member))).random()
@@ -120,7 +121,7 @@ def recommend(
     Of many interventions the best expected one owes some of that to chance, the more so the less
     is known of it; the deviation, over members, takes this back.
     """
-    k_model, k_search = jax.random.split(key)
+    k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
     score: Score = _expected
     found = search(state, model, score, k_search, max_targets=max_targets)
@@ -138,7 +139,7 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     Mechanisms are linear where the data pass the check for linear Gaussian systems, and beyond 20
     variables; elsewhere Gaussian processes, where half of the graphs are doubted: see `members`.
     """
-    k_graphs, k_weights = jax.random.split(key)
+    k_graphs, k_weights = keys.split(key)
     graphs = state.graphs
     if graphs is None:
         graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, check_range
 from causal_bayes_opt.errors import ProblemError
@@ -62,7 +63,7 @@ class AcquisitionState:
         posteriors = all_posteriors(surrogate, own, prior=prior, key=key)
         graphs = None
         if posteriors.draw_graphs is not None:
-            drawn_by = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
+            drawn_by = keys.numbered(jax.random.key(0) if key is None else key, step)
             graphs = posteriors.draw_graphs(drawn_by, N_GRAPHS)
         return cls(own, problem, posteriors, step, graphs)
 

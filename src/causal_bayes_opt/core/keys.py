@@ -1,0 +1,25 @@
+"""Keys of draws by compiled programs: the library takes a fifth of a millisecond for each."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+
+
+@jax.jit
+def seeded(seed: int, number: int) -> jax.Array:
+    """The key of a number under a seed: ``fold_in(key(seed), number)``."""
+    return jax.random.fold_in(jax.random.key(seed), number)
+
+
+@jax.jit
+def numbered(key: jax.Array, number: int) -> jax.Array:
+    """The key of a number under another key: ``fold_in(key, number)``."""
+    return jax.random.fold_in(key, number)
+
+
+@partial(jax.jit, static_argnames=("n",))
+def split(key: jax.Array, n: int = 2) -> tuple[jax.Array, ...]:
+    """`n` keys from one, as `jax.random.split` gives them."""
+    return tuple(jax.random.split(key, n))
