@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +29,8 @@ from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import make_intervention
 from causal_bayes_opt.core.padding import bucket, pad
 from causal_bayes_opt.core.scaling import Scaling
-from causal_bayes_opt.core.weights import load_weights, save_weights
-from causal_bayes_opt.errors import ModelError, check_name
+from causal_bayes_opt.core.weights import find_header, load_weights, read_header, save_network
+from causal_bayes_opt.errors import ModelError
 
 FORMAT = "causal_bayes_opt.policy/1"
 DEFAULT_POLICY = "grpo-linear-v1"
@@ -57,12 +55,8 @@ class TrainedPolicy:
 
 def save_policy(trained: TrainedPolicy, path: str | Path) -> Path:
     """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
-    path = Path(path).with_suffix(".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(trained.params, path.with_suffix(".safetensors"))
     header = {"format": FORMAT, "name": trained.name, **trained.network.describe()}
-    path.write_text(json.dumps({**header, "card": trained.card}, indent=1) + "\n")
-    return path
+    return save_network(path, {**header, "card": trained.card}, trained.params)
 
 
 @cache
@@ -72,21 +66,8 @@ def load_policy(name_or_path: str | Path = DEFAULT_POLICY) -> TrainedPolicy:
     Raises:
         ModelError: no such policy, or a file that does not fit this version, and why.
     """
-    path = _find(name_or_path)
-    try:
-        header = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"{str(path)!r} is no policy header: {error}") from error
-    if header.get("format") != FORMAT:
-        raise ModelError(
-            f"{str(path)!r} has the format {header.get('format')!r}; this version reads {FORMAT!r}"
-        )
-    if header["encoding_version"] != POLICY_ENCODING_VERSION:
-        raise ModelError(
-            f"{str(path)!r} was trained for encoding {header['encoding_version']} of states; this "
-            f"version has encoding {POLICY_ENCODING_VERSION}; train it again or use the version "
-            "that made it"
-        )
+    path = find_header(name_or_path, "acquisition", "policy")
+    header = read_header(path, "policy", FORMAT, POLICY_ENCODING_VERSION)
     network = net.PolicyNetwork(net.PolicyConfig(**header["config"]))
     params = load_weights(path.with_suffix(".safetensors"))
     expected = jax.tree.map(np.shape, dict(network.init(jax.random.key(0))))
@@ -225,15 +206,3 @@ def _act(network: net.PolicyNetwork, max_targets: int) -> Any:
         return net.legal(likeliest, distribution, asked.settable, max_targets)
 
     return act
-
-
-def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix == ".json" or path.exists():
-        return path.with_suffix(".json")
-    if path.with_suffix(".json").exists():
-        return path.with_suffix(".json")
-    folder = Path(str(resources.files("causal_bayes_opt.acquisition") / "pretrained"))
-    shipped = sorted(found.stem for found in folder.glob("*.json"))
-    check_name(str(name_or_path), shipped, "policy")
-    return folder / f"{name_or_path}.json"

@@ -1,10 +1,13 @@
-"""Weights of networks in files: safetensors, written whole or not at all."""
+"""Trained networks in files: a JSON header beside safetensors, each written whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +15,7 @@ from jax import Array
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from causal_bayes_opt.errors import ModelError
+from causal_bayes_opt.errors import ModelError, nearest
 
 
 def save_weights(params: Mapping[str, Mapping[str, Array]], path: Path) -> None:
@@ -41,3 +44,60 @@ def load_weights(path: Path) -> dict[str, dict[str, Array]]:
         module, _, leaf = name.rpartition("//")
         params.setdefault(module, {})[leaf] = jnp.asarray(value)
     return params
+
+
+def find_header(name_or_path: str | Path, floor: str, kind: str) -> Path:
+    """The header of a shipped network by its name, or of any by its path.
+
+    Args:
+        name_or_path: of the network.
+        floor: the folder of this package in whose ``pretrained`` the shipped ones lie.
+        kind: what to call it in an error, such as "model".
+
+    Raises:
+        ModelError: there is none; the message offers the nearest name.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".json" or path.exists():
+        if not path.exists():
+            raise ModelError(f"no such {kind} file: {str(path)!r}")
+        return path
+    folder = Path(str(resources.files("causal_bayes_opt") / floor / "pretrained"))
+    names = sorted(file.stem for file in folder.glob("*.json"))
+    if str(name_or_path) not in names:
+        hint = nearest(str(name_or_path), names)
+        raise ModelError(f"no {kind} is called {str(name_or_path)!r}{hint} (shipped: {names})")
+    return folder / f"{name_or_path}.json"
+
+
+def read_header(path: Path, kind: str, form: str, encoding_version: int) -> dict[str, Any]:
+    """Read a header that was written for this version.
+
+    Raises:
+        ModelError: no header, or one of another format or encoding.
+    """
+    try:
+        header: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{str(path)!r} is no {kind} header: {error}") from error
+    if header.get("format") != form:
+        raise ModelError(
+            f"{str(path)!r} has the format {header.get('format')!r}; this version reads {form!r}"
+        )
+    if header["encoding_version"] != encoding_version:
+        raise ModelError(
+            f"{str(path)!r} was trained for encoding {header['encoding_version']}; this version "
+            f"has encoding {encoding_version}; train it again or use the version that made it"
+        )
+    return header
+
+
+def save_network(
+    path: str | Path, header: Mapping[str, Any], params: Mapping[str, Mapping[str, Array]]
+) -> Path:
+    """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
+    path = Path(path).with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(params, path.with_suffix(".safetensors"))
+    path.write_text(json.dumps(header, indent=1) + "\n")
+    return path

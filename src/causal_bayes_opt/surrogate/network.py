@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +16,8 @@ import numpy as np
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
-from causal_bayes_opt.core.weights import load_weights, save_weights
-from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name, nearest
+from causal_bayes_opt.core.weights import find_header, load_weights, read_header, save_network
+from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
@@ -61,12 +60,8 @@ class TrainedModel:
 
 def save_model(trained: TrainedModel, path: str | Path) -> Path:
     """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
-    path = Path(path).with_suffix(".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {"format": FORMAT, "name": trained.name, **trained.model.describe()}
-    save_weights(trained.params, path.with_suffix(".safetensors"))
-    path.write_text(json.dumps({**header, "card": trained.card}, indent=1) + "\n")
-    return path
+    return save_network(path, {**header, "card": trained.card}, trained.params)
 
 
 @cache
@@ -76,20 +71,8 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
     Raises:
         ModelError: no such model, or a file that does not fit this version, and why.
     """
-    path = _find(name_or_path)
-    try:
-        header = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"{str(path)!r} is no model header: {error}") from error
-    if header.get("format") != FORMAT:
-        raise ModelError(
-            f"{str(path)!r} has the format {header.get('format')!r}; this version reads {FORMAT!r}"
-        )
-    if header["encoding_version"] != ENCODING_VERSION:
-        raise ModelError(
-            f"{str(path)!r} was trained for encoding {header['encoding_version']}; this version "
-            f"has encoding {ENCODING_VERSION}; train it again or use the version that made it"
-        )
+    path = find_header(name_or_path, "surrogate", "model")
+    header = read_header(path, "model", FORMAT, ENCODING_VERSION)
     model = make_network(header["architecture"], header["config"], header.get("temperature"))
     params = load_weights(path.with_suffix(".safetensors"))
     _require_same_shapes(model, params, path)
@@ -314,20 +297,6 @@ def _with_outsiders(
         },
         mass_left_out=max(1.0 - sum(probs.values()), 0.0),
     )
-
-
-def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix == ".json" or path.exists():
-        if not path.exists():
-            raise ModelError(f"no such model file: {str(path)!r}")
-        return path
-    folder = Path(str(resources.files("causal_bayes_opt") / "surrogate" / "pretrained"))
-    names = sorted(file.stem for file in folder.glob("*.json"))
-    if str(name_or_path) not in names:
-        hint = nearest(str(name_or_path), names)
-        raise ModelError(f"no model is called {str(name_or_path)!r}{hint} (shipped: {names})")
-    return folder / f"{name_or_path}.json"
 
 
 def _require_same_shapes(model: Network, params: hk.Params, path: Path) -> None:
