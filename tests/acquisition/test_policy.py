@@ -174,6 +174,21 @@ def test_cheaper_of_two_equals_wins():
     assert suggestion.cost == 1.0
 
 
+def test_what_was_tried_is_repeated_only_where_it_may_be():
+    """The best experiments so far set what may not be set now, or lie outside of the range."""
+    scm = SCM.linear(["A", "B", "Y"], {("A", "Y"): 3.0, ("B", "Y"): 0.2}, target="Y")
+    parts = [sample(scm, 200, seed=0).assign(do="")]
+    for seed, done in enumerate(({"A": -3.0}, {"B": -9.0}, {"B": -0.9}, {"A": -3.0, "B": -1.0})):
+        parts.append(sample(scm, 10, intervention=done, seed=seed + 1))
+    buffer = ExperienceBuffer.from_dataframe(pd.concat(parts, ignore_index=True))
+    problem = Problem(scm.variables, "Y", ranges={"B": (-1.0, 1.0)}, settable=("B",))
+    state = AcquisitionState.start(buffer, problem, exact_posterior)
+    for seed in range(5):
+        chosen = dict(expected_improvement(state, jax.random.key(seed)).intervention)
+        assert set(chosen) == {"B"}
+        assert -1.0 <= chosen["B"] <= 1.0
+
+
 def test_problem_with_other_variables_is_refused(frame):
     buffer = ExperienceBuffer.from_dataframe(frame)
     with pytest.raises(ProblemError, match="the problem has the variables"):

@@ -74,7 +74,7 @@ def expected_improvement(
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    tried = _tried(state, model)
+    tried = _tried(state, model, max_targets)
     best = tried.means[tried.best].mean()
     found = search(state, model, partial(_improvement, best), k_search, max_targets=max_targets)
     if found.scores.max() < _WORTH_IT * (tried.means[0].mean() - best):
@@ -182,17 +182,21 @@ def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
 
 
 class _Tried(NamedTuple):
-    """Doing nothing, and everything that was tried so far."""
+    """Doing nothing, and everything tried so far that may be done again."""
 
     candidates: Candidates
     means: np.ndarray  # [n, n_members], signed: always to be made small
     best: int
 
 
-def _tried(state: AcquisitionState, model: OutcomeModel) -> _Tried:
+def _tried(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> _Tried:
     values, mask = state.buffer.all_rows()
     mask[:, state.problem.variables.index(state.problem.target)] = False
-    d = values.shape[1]
+    d, may = values.shape[1], state.problem.may_set
+    ends = np.array([state.range_of(v) if v in may else (0.0, 0.0) for v in model.variables])
+    inside = (ends[:, 0] <= values) & (values <= ends[:, 1]) & np.isin(model.variables, may)
+    mask &= (inside | ~mask).all(axis=1, keepdims=True)
+    mask &= mask.sum(axis=1, keepdims=True) <= max_targets
     rows = np.hstack([mask, np.where(mask, values, 0.0)])
     # In the order of `unique`, doing nothing comes first.
     done = np.unique(np.vstack([np.zeros(2 * d), rows[mask.any(axis=1)]]), axis=0)
