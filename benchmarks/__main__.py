@@ -12,6 +12,7 @@ from benchmarks.table import print_table
 
 NAMES = (
     "accuracy",
+    "decisions",
     "demonstrations",
     "exact",
     "expert",

@@ -108,19 +108,19 @@ class SmoothOutcomeModel:
         values = scaling.apply(values)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         t, settable = names.index(target), [names.index(name) for name in ranges]
-        slots = bucket(max(int(graphs.sum(axis=1).max()), 1), 2)
-        waves = np.random.default_rng(0).normal(size=(smooth.N_FEATURES, slots + 1))
-        waves[:, -1] = np.random.default_rng(1).random(smooth.N_FEATURES)
         usual = _usual(values, mask, scaling, names, ranges)
         causes = sorted({(t, _parents(graph, t)) for graph in graphs})
+        slots = _slots(causes)
         foretold = _foretold(
-            _functions(causes, values, mask, slots, usual), causes, values, mask, waves
+            _functions(causes, values, mask, slots, usual), causes, values, mask, _waves(slots)
         )
         weights = np.array([foretold[_parents(graph, t)] for graph in graphs])
         if log_weights is not None:
             weights = weights + log_weights
         graphs = graphs[resample(weights, N_MEMBERS, rng)]
         schedule = _schedule(graphs, t, settable)
+        slots = max(slots, _slots(schedule.distinct))
+        waves = _waves(slots)
         functions = _functions(schedule.distinct, values, mask, slots, usual)
         posterior = _posterior(functions, schedule.distinct, values, mask, waves)
         steps = schedule.node.shape[1]
@@ -201,6 +201,19 @@ class SmoothOutcomeModel:
             self.variables.index(self.target),
         )
         return np.asarray(found, dtype=np.float64)[:n]
+
+
+def _slots(mechanisms: Sequence[tuple[int, tuple[int, ...]]]) -> int:
+    """Room for the parents of each mechanism: few sizes, as each is compiled, none too large."""
+    most = max(len(parents) for _, parents in mechanisms)
+    return max(most, 2) if most <= 4 else most + most % 2
+
+
+def _waves(slots: int) -> np.ndarray:
+    """Always the same frequencies and phases; see `smooth_mechanisms.basis`."""
+    waves = np.random.default_rng(0).normal(size=(smooth.N_FEATURES, slots + 1))
+    waves[:, -1] = np.random.default_rng(1).random(smooth.N_FEATURES)
+    return waves
 
 
 def _parents(graph: np.ndarray, node: int) -> tuple[int, ...]:

@@ -1,0 +1,51 @@
+"""Time of one decision, posterior included, warm: the default policy on systems of some sizes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
+from causal_bayes_opt.acquisition.policies import policy_named
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.table import DO_COLUMN
+from causal_bayes_opt.surrogate.router import auto_posterior
+
+SIZES = (("linear", 8), ("linear", 15), ("linear", 20), ("linear", 100), ("polynomial", 8))
+BARS = {("linear", 8): "10 ms"}
+ROWS, TRIALS, WARM_UP = 200, 15, 3
+
+
+def rows() -> list[dict[str, object]]:
+    return [_row(mechanism, n_vars) for mechanism, n_vars in SIZES]
+
+
+def _row(mechanism: str, n_vars: int) -> dict[str, object]:
+    scaling = "none" if mechanism == "linear" else "iscm"
+    scm = random_scm(1, n_vars, SystemDistribution(mechanisms=(mechanism,), scaling=scaling))
+    target = max(scm.variables, key=lambda name: len(scm.parents(name)))
+    pipeline = ACBOPipeline(
+        SurrogateUpdate(auto_posterior),
+        policy_named("auto"),
+        ExperienceBuffer.from_dataframe(sample(scm, ROWS, seed=0)),
+        Problem(scm.variables, target),
+    )
+    seconds = []
+    for number in range(WARM_UP + TRIALS):
+        began = time.perf_counter()
+        done = pipeline.ask().intervention
+        seconds.append(time.perf_counter() - began)
+        outcome = sample(scm, 1, intervention=done, seed=number)
+        pipeline.tell(done, outcome.drop(columns=DO_COLUMN))
+    warm = 1e3 * np.array(seconds[WARM_UP:])
+    return {
+        "what": f"one decision, {mechanism}, d={n_vars}, n={ROWS}",
+        "measured": f"{np.median(warm):.3g} ms",
+        "bar": BARS.get((mechanism, n_vars), ""),
+        "note": f"{warm.min():.3g} to {warm.max():.3g} over {TRIALS}; the first "
+        f"{seconds[0]:.1f} s with compilation",
+    }
