@@ -20,7 +20,7 @@ from causal_bayes_opt.surrogate.encoding import (
     standardised,
 )
 from causal_bayes_opt.surrogate.posterior import all_subsets
-from causal_bayes_opt.surrogate.predictor import JointPosteriors, pad_masks
+from causal_bayes_opt.surrogate.predictor import Applied, JointPosteriors, pad_masks
 
 _IMPOSSIBLE = -1e9
 
@@ -97,7 +97,7 @@ class AxialPredictor(hk.Module):
 
 
 @dataclass(frozen=True)
-class AxialModel:
+class AxialModel(Applied):
     """The axial network as pure functions; parameters are passed in."""
 
     config: AxialConfig = AxialConfig()
@@ -108,20 +108,6 @@ class AxialModel:
         rows = pad_masks(jnp.zeros((4, 3)), jnp.zeros((1, 3, 2)), None, None, None)
         params: hk.Params = jax.jit(self._transformed().init)(key, rows)
         return params
-
-    def apply(
-        self,
-        params: hk.Params,
-        obs_data: jax.Array,
-        int_data: jax.Array,
-        target_idx: jax.Array | int,
-        obs_rows: jax.Array | None = None,
-        int_rows: jax.Array | None = None,
-        present: jax.Array | None = None,
-    ) -> jax.Array:
-        """Marginals ``[n_vars]`` of one target; arguments as in `ParentSetPredictor`."""
-        rows = pad_masks(obs_data, int_data, obs_rows, int_rows, present)
-        return self.joint(params, rows).marginals[target_idx]
 
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""

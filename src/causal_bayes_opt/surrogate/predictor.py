@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
@@ -227,8 +228,30 @@ class Network(Protocol):
         ...
 
 
+class Applied(ABC):
+    """The marginals of one target, for every network that has joint posteriors."""
+
+    @abstractmethod
+    def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
+        """See `Network`."""
+
+    def apply(
+        self,
+        params: hk.Params,
+        obs_data: jax.Array,
+        int_data: jax.Array,
+        target_idx: jax.Array | int,
+        obs_rows: jax.Array | None = None,
+        int_rows: jax.Array | None = None,
+        present: jax.Array | None = None,
+    ) -> jax.Array:
+        """Marginals ``[n_vars]`` of one target; arguments as in `ParentSetPredictor`."""
+        rows = pad_masks(obs_data, int_data, obs_rows, int_rows, present)
+        return self.joint(params, rows).marginals[target_idx]
+
+
 @dataclass(frozen=True)
-class AmortizedModel:
+class AmortizedModel(Applied):
     """A network as pure functions; parameters are passed in.
 
     Attributes:
@@ -250,20 +273,6 @@ class AmortizedModel:
         rows = pad_masks(obs, trials, None, None, None)
         params: hk.Params = jax.jit(self._transformed().init)(key, rows)
         return params
-
-    def apply(
-        self,
-        params: hk.Params,
-        obs_data: jax.Array,
-        int_data: jax.Array,
-        target_idx: jax.Array | int,
-        obs_rows: jax.Array | None = None,
-        int_rows: jax.Array | None = None,
-        present: jax.Array | None = None,
-    ) -> jax.Array:
-        """Marginals ``[n_vars]`` of one target; arguments as in `ParentSetPredictor`."""
-        rows = pad_masks(obs_data, int_data, obs_rows, int_rows, present)
-        return self.joint(params, rows).marginals[target_idx]
 
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""

@@ -14,10 +14,10 @@ from causal_bayes_opt.errors import ModelError
 from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.posterior import all_subsets
 from causal_bayes_opt.surrogate.predictor import (
+    Applied,
     JointPosteriors,
     Network,
     log_prob_of_sets,
-    pad_masks,
 )
 
 N_COEFFICIENTS = 4
@@ -27,7 +27,7 @@ _SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
-class Tempered:
+class Tempered(Applied):
     """A network whose log-probabilities are divided by a temperature and normalised again.
 
     With n observational rows, m experiments and d variables
@@ -62,20 +62,6 @@ class Tempered:
     def init(self, key: jax.Array) -> hk.Params:
         """Draw the network's parameters."""
         return self.network.init(key)
-
-    def apply(
-        self,
-        params: hk.Params,
-        obs_data: jax.Array,
-        int_data: jax.Array,
-        target_idx: jax.Array | int,
-        obs_rows: jax.Array | None = None,
-        int_rows: jax.Array | None = None,
-        present: jax.Array | None = None,
-    ) -> jax.Array:
-        """Marginals ``[n_vars]`` of one target; arguments as in `ParentSetPredictor`."""
-        rows = pad_masks(obs_data, int_data, obs_rows, int_rows, present)
-        return self.joint(params, rows).marginals[target_idx]
 
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""
