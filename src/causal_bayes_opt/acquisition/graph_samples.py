@@ -61,7 +61,7 @@ def _table(
     The empty set is always among them, so that an acyclic choice always exists.
     """
     if isinstance(posteriors, SystemPosterior) and posteriors.list_sets is not None:
-        members, probs = posteriors.list_sets(name)
+        members, probs = posteriors.list_sets(name, _MAX_SETS)
     else:
         listed = posteriors[name].top_sets(_MAX_SETS)
         members = np.array([[other in parents for other in variables] for parents, _ in listed])

@@ -37,7 +37,6 @@ from causal_bayes_opt.surrogate.temperature import Tempered
 
 FORMAT = "causal_bayes_opt.predictor/1"
 DEFAULT_MODEL = "linear-gaussian-v1"
-_LISTED = 256  # sets from which graphs are put together
 VARIABLE_BUCKETS = (8, 12, 16, 24, 32, 50, 64, 100)
 
 
@@ -177,9 +176,9 @@ def network_posteriors(
     }
     beliefs = prior or EdgePrior()
 
-    def list_sets(name: str) -> tuple[np.ndarray, np.ndarray]:
+    def list_sets(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
         members, log_probs = _sets_of(joint, names, names.index(name), beliefs)
-        kept = np.argsort(-log_probs, kind="stable")[:_LISTED]
+        kept = np.argsort(-log_probs, kind="stable")[:most]
         return members[kept], np.exp(log_probs[kept])
 
     return SystemPosterior(

@@ -92,8 +92,9 @@ def default_edge_probability(n_vars: int) -> float:
 
 # From a key and a number to whole graphs, bool [n, n_vars, n_vars], [m, i, j]: i causes j.
 DrawGraphs: TypeAlias = Callable[[jax.Array, int], np.ndarray]
-# From a name to some of its parent sets, bool [n_sets, n_vars], and their probabilities [n_sets].
-ListSets: TypeAlias = Callable[[str], tuple[np.ndarray, np.ndarray]]
+# From a name and a number to that many of its most probable parent sets, bool [n_sets, n_vars], and
+# their probabilities [n_sets].
+ListSets: TypeAlias = Callable[[str, int], tuple[np.ndarray, np.ndarray]]
 
 
 class SystemPosterior(Mapping[str, ParentSetPosterior]):
