@@ -13,6 +13,7 @@ from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.surrogate.network import load_pretrained
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution, simulate
 from causal_bayes_opt.training.overlap import (
+    Phase,
     fingerprint,
     overlap_with_training,
     shared_keys,
@@ -60,14 +61,20 @@ def test_a_system_of_an_earlier_stage_is_recognised():
     assert overlap_with_training([scm], [1], staged, 9)["shared_systems"] == 1
 
 
+def test_a_system_of_the_model_it_began_with_is_recognised():
+    other = {"systems": [asdict(SystemDistribution(n_vars=(9, 9)))], "shares": [1.0]}
+    card = {**other, "loop": {"steps": 2, "batch_size": 3, "seed": 5}, "start": CARD}
+    found = overlap_with_training([drawn_in_training(5, 0, 1)], [1], card, 9)
+    assert (found["shared_systems"], found["keys"], found["systems"]) == (1, 8, 36)
+
+
 def test_what_is_drawn_again_is_what_the_training_simulates():
     # Adjacencies, since those are what a simulated batch shows of its systems.
-    (part,) = distribution = (SystemDistribution(n_vars=(3, 5), weights=(1.0, 1.0)),)
-    card = {"systems": [asdict(part)], "loop": {"steps": 2, "batch_size": 4, "seed": 3}}
-    again = np.stack(list(training_systems(distribution, card, [1])))
-    design = DesignDistribution(n_obs=(20, 20))
+    distribution = (SystemDistribution(n_vars=(3, 5), weights=(1.0, 1.0)),)
+    mixture = TrainingDistribution(distribution, DesignDistribution(n_obs=(20, 20)))
+    again = np.stack(list(training_systems(Phase(mixture, 2, 4, 3), [1])))
     key = jax.random.fold_in(jax.random.key(4), 1)
-    batch = simulate(key, 4, TrainingDistribution(distribution, design))
+    batch = simulate(key, 4, mixture)
     weights = again[:, :25].reshape(4, 5, 5)
     assert ((weights != 0) == np.swapaxes(np.asarray(batch.parents), 1, 2)).all()
 

@@ -57,15 +57,25 @@ class DesignDistribution:
 
 @dataclass(frozen=True)
 class TrainingDistribution:
-    """Equal shares of several distributions over systems, under one design.
+    """A mixture of distributions over systems, under one design.
 
-    All must have the same largest number of variables.
+    Attributes:
+        systems: its parts; all must have the same largest number of variables.
+        design: what data are taken.
+        shares: of the parts, in proportion; empty: equal ones.
     """
 
     systems: tuple[SystemDistribution, ...] = (SystemDistribution(),)
     design: DesignDistribution = DesignDistribution()
+    shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.shares and len(self.shares) != len(self.systems):
+            raise ConfigError(
+                f"shares has {len(self.shares)} numbers for {len(self.systems)} parts of systems"
+            )
+        if self.shares and not min(self.shares) > 0:
+            raise ConfigError(f"shares is {self.shares}; every part needs more than 0")
         if len({part.n_vars[1] for part in self.systems}) != 1:
             raise ConfigError("all parts of a training distribution need one largest n_vars")
 
@@ -79,15 +89,26 @@ class SimulatedBatch(NamedTuple):
 
 @partial(jax.jit, static_argnames=("n_systems", "distribution"))
 def simulate(key: jax.Array, n_systems: int, distribution: TrainingDistribution) -> SimulatedBatch:
-    """Draw systems and data of them; the shares of the parts differ by one system at most."""
+    """Draw systems and data of them; each part has its share to within one system."""
     parts = distribution.systems
-    sizes = [n_systems // len(parts) + (i < n_systems % len(parts)) for i in range(len(parts))]
+    sizes = part_sizes(n_systems, distribution)
     batches = [
         _simulate_part(jax.random.fold_in(key, i), size, part, distribution.design)
         for i, (size, part) in enumerate(zip(sizes, parts, strict=True))
     ]
     joined: SimulatedBatch = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *batches)
     return joined
+
+
+def part_sizes(n_systems: int, distribution: TrainingDistribution) -> list[int]:
+    """How many systems each part gives; what is left over goes to the largest remainders."""
+    shares = distribution.shares or (1.0,) * len(distribution.systems)
+    wanted = [n_systems * share / sum(shares) for share in shares]
+    sizes = [int(size) for size in wanted]
+    by_remainder = sorted(range(len(shares)), key=lambda i: sizes[i] - wanted[i])
+    for i in by_remainder[: n_systems - sum(sizes)]:
+        sizes[i] += 1
+    return sizes
 
 
 def negative_log_probability(model: Network, params: hk.Params, batch: SimulatedBatch) -> jax.Array:

@@ -15,7 +15,7 @@ from causal_bayes_opt.acquisition.rewards import RewardWeights
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, check_name, nearest
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig
-from causal_bayes_opt.surrogate.network import make_network
+from causal_bayes_opt.surrogate.network import load_pretrained, make_network
 from causal_bayes_opt.surrogate.predictor import Network, PredictorConfig
 from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
@@ -24,6 +24,8 @@ from causal_bayes_opt.training.policy_starts import StartDistribution
 from causal_bayes_opt.training.policy_training import PolicyRun
 
 T = TypeVar("T")
+_MIXTURE = ("systems", "shares", "design")
+_KEYS = ("name", "architecture", "network", *_MIXTURE, "loop", "start", "stages")
 _SIZES = {"pairs": PredictorConfig, "rows": AxialConfig}
 
 
@@ -68,16 +70,15 @@ def read_run(path: str | Path) -> TrainingRun:
     """Read a run from a JSON file.
 
     Its keys are name, architecture ("pairs", or "rows" for the axial model), network, systems,
-    design, loop, start and stages; a stage has systems, design (that of the run where left out),
-    steps and promote_at.
+    shares, design, loop, start and stages; a stage has systems, shares, design (that of the run
+    where left out), steps and promote_at.
 
     Raises:
         ConfigError: the file is missing or no JSON, or has an unknown key or an impossible value;
             the message names the key, and the nearest one that exists.
     """
     data = _read(path)
-    known = ("name", "architecture", "network", "systems", "design", "loop", "start", "stages")
-    _refuse_unknown(data, known, "the configuration")
+    _refuse_unknown(data, _KEYS, "the configuration")
     architecture = data.get("architecture", "pairs")
     check_name(architecture, _SIZES, "architecture")
     size: Any = _build(_SIZES[architecture], data.get("network", {}), "network")
@@ -134,7 +135,7 @@ def _read(path: str | Path) -> Mapping[str, Any]:
 def _stage(data: Any, run: Mapping[str, Any]) -> Stage:
     if not isinstance(data, Mapping):
         raise ConfigError(f"a stage must be a JSON object, not {data!r}")
-    _refuse_unknown(data, ("systems", "design", "steps", "promote_at"), "a stage")
+    _refuse_unknown(data, (*_MIXTURE, "steps", "promote_at"), "a stage")
     if not isinstance(data.get("steps"), int) or data["steps"] < 1:
         raise ConfigError("a stage needs steps, a number of at least 1")
     return Stage(_distribution(data, run, "a stage"), data["steps"], data.get("promote_at"))
@@ -147,7 +148,8 @@ def _distribution(
         raise ConfigError(f"{where} needs systems, a list of one or more")
     systems = tuple(_build(SystemDistribution, part, "systems") for part in data["systems"])
     design = data.get("design", fallback.get("design", {}))
-    return TrainingDistribution(systems, _build(DesignDistribution, design, "design"))
+    shares = tuple(data.get("shares") or ())
+    return TrainingDistribution(systems, _build(DesignDistribution, design, "design"), shares)
 
 
 def distribution_of(card: Mapping[str, Any]) -> TrainingDistribution:
@@ -168,9 +170,11 @@ def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
         json.dumps(
             {
                 "systems": [dataclasses.asdict(part) for part in run.distribution.systems],
+                "shares": run.distribution.shares,
                 "design": dataclasses.asdict(run.distribution.design),
                 "loop": dataclasses.asdict(run.loop),
                 "stages": [dataclasses.asdict(stage) for stage in run.stages],
+                "start": None if run.start is None else _history(run.start),
             }
         )
     )
@@ -179,6 +183,13 @@ def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
         "training_seconds": round(seconds, 1),
         **described,
     }
+
+
+def _history(start: str) -> dict[str, Any]:
+    """What the model that a run begins with was trained on, for the card."""
+    trained = load_pretrained(start)
+    kept = ("training_seconds", *_MIXTURE, "loop", "stages", "start")
+    return {"name": trained.name, **{key: trained.card[key] for key in kept if key in trained.card}}
 
 
 def _build(kind: type[T], data: Any, where: str) -> T:

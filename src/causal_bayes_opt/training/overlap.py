@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,19 @@ import numpy as np
 from causal_bayes_opt.core.random_systems import SystemDistribution, draw_systems
 from causal_bayes_opt.core.sample import SystemArrays
 from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.surrogate.training import TrainingDistribution, part_sizes
+from causal_bayes_opt.training.configuration import distribution_of
 
 _AT_ONCE = 32  # training steps whose systems are drawn together
+
+
+class Phase(NamedTuple):
+    """A part of a training with one distribution."""
+
+    distribution: TrainingDistribution
+    steps: int
+    batch_size: int
+    seed: int
 
 
 def overlap_with_training(
@@ -24,38 +35,39 @@ def overlap_with_training(
     """Compare held-out systems with what a model was trained on.
 
     Keys are compared for every training step. Systems are compared by their numbers: those of
-    some steps, evenly spread over each stage of the training, are drawn again as the training
+    some steps, evenly spread over each phase of the training, are drawn again as the training
     drew them. A system whose variables were put into another order, or changed their signs, is
     the same.
 
     Args:
         scms: held-out systems.
         seeds: of their random keys.
-        card: of the model: ``systems`` and ``loop``, and ``stages`` where it had any.
-        steps: of the training that are drawn again, of each stage.
+        card: of the model: ``systems`` and ``loop``, and ``stages`` and ``start`` where it had any.
+        steps: of the training that are drawn again, of each phase.
 
     Returns:
         ``held_out``, their number; ``keys`` of training steps and ``systems`` drawn again that
         were compared; ``shared_keys`` and ``shared_systems``. A model whose card names no run has
         0 keys and systems: nothing could be compared.
     """
+    phases = _phases(card)
     own_keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    stages = _stages(card)
-    last = max((count for _, count in stages), default=0)
-    base = _base(card)
-    trained = jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.arange(last))
+    lengths: dict[int, int] = {}
+    for phase in phases:
+        lengths[phase.seed] = max(phase.steps, lengths.get(phase.seed, 0))
+    shared = sum(shared_keys(own_keys, _keys(seed, last)) for seed, last in lengths.items())
     own = {fingerprint(system_numbers(scm)) for scm in scms}
-    drawn = shared = 0
-    for parts, count in stages:
-        for numbers in training_systems(parts, card, _spread(count, steps)):
-            drawn += 1
-            shared += fingerprint(numbers) in own
+    drawn = [
+        fingerprint(numbers) in own
+        for phase in phases
+        for numbers in training_systems(phase, _spread(phase.steps, steps))
+    ]
     return {
         "held_out": len(scms),
-        "keys": last,
-        "shared_keys": shared_keys(own_keys, trained),
-        "systems": drawn,
-        "shared_systems": shared,
+        "keys": sum(lengths.values()),
+        "shared_keys": shared,
+        "systems": len(drawn),
+        "shared_systems": sum(drawn),
     }
 
 
@@ -82,16 +94,14 @@ def system_numbers(scm: SCM) -> list[float]:
     return found
 
 
-def training_systems(
-    parts: Sequence[SystemDistribution], card: Mapping[str, Any], steps: Sequence[int]
-) -> Iterator[np.ndarray]:
-    """The numbers of every system that the given training steps drew."""
-    base, batch = _base(card), int(card["loop"]["batch_size"])
-    sizes = [batch // len(parts) + (i < batch % len(parts)) for i in range(len(parts))]
+def training_systems(phase: Phase, steps: Sequence[int]) -> Iterator[np.ndarray]:
+    """The numbers of every system that the given steps of a phase drew."""
+    base = _base(phase.seed)
+    sizes = part_sizes(phase.batch_size, phase.distribution)
     for start in range(0, len(steps), _AT_ONCE):
         own = list(steps[start : start + _AT_ONCE])
         keys = jnp.asarray((own * _AT_ONCE)[:_AT_ONCE])  # one size, so that it compiles once
-        for i, (size, part) in enumerate(zip(sizes, parts, strict=True)):
+        for i, (size, part) in enumerate(zip(sizes, phase.distribution.systems, strict=True)):
             if size:
                 arrays = _draw(base, keys, i, size, part)
                 yield from _numbers(arrays, len(own))
@@ -120,24 +130,24 @@ def _numbers(arrays: SystemArrays, steps: int) -> Iterator[np.ndarray]:
     yield from flat.reshape(-1, flat.shape[-1])
 
 
-def _stages(card: Mapping[str, Any]) -> list[tuple[list[SystemDistribution], int]]:
-    """What each stage of a run drew its systems from, and how many steps it had at most."""
+def _phases(card: Mapping[str, Any]) -> list[Phase]:
+    """All that a model was trained on, one after the other; the model it began with included."""
+    found = _phases(card["start"]) if card.get("start") else []
     if "loop" not in card or "systems" not in card:
-        return []
-    described = [
-        (stage["distribution"]["systems"], stage["steps"]) for stage in card.get("stages", ())
-    ]
-    described.append((card["systems"], card["loop"]["steps"]))
-    return [([_distribution(part) for part in parts], int(count)) for parts, count in described]
+        return found
+    seed, batch = int(card["loop"].get("seed", 0)), int(card["loop"]["batch_size"])
+    stages = [(stage["distribution"], stage["steps"]) for stage in card.get("stages", ())]
+    stages.append((card, card["loop"]["steps"]))
+    return found + [Phase(distribution_of(told), int(steps), batch, seed) for told, steps in stages]
 
 
-def _distribution(part: Mapping[str, Any]) -> SystemDistribution:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
-    return SystemDistribution(**fields)
+def _base(seed: int) -> jax.Array:
+    """The key from which the loop makes those of its steps."""
+    return jax.random.key(seed + 1)
 
 
-def _base(card: Mapping[str, Any]) -> jax.Array:
-    return jax.random.key(int(card.get("loop", {}).get("seed", 0)) + 1)
+def _keys(seed: int, steps: int) -> jax.Array:
+    return jax.vmap(partial(jax.random.fold_in, _base(seed)))(jnp.arange(steps))
 
 
 def _spread(count: int, steps: int) -> list[int]:
