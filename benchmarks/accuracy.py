@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.exact import set_posteriors
 from causal_bayes_opt.surrogate.metrics import average_precision, calibration_error, f1_score
 from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained, save_model
-from causal_bayes_opt.surrogate.predictor import Network
+from causal_bayes_opt.surrogate.predictor import Network, joint_of_many
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     SimulatedBatch,
@@ -33,7 +33,7 @@ from causal_bayes_opt.surrogate.training import (
     simulate,
 )
 
-CHUNK = 250
+CHUNK = 248  # a multiple of those that are asked at once
 SHIPPED = Path("src/causal_bayes_opt/surrogate/pretrained")
 SOURCES = {
     "BGe prior": {"parameters": "bge"},
@@ -149,7 +149,7 @@ def _answer(
 
 @lru_cache(maxsize=2)
 def _asked(model: Network) -> Any:
-    return jax.jit(jax.vmap(model.joint, in_axes=(None, 0)))
+    return jax.jit(partial(joint_of_many, model))
 
 
 def _padded(rows_: Rows) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.surrogate.network import NetworkSurrogate, load_pretrained, pad_rows
+from causal_bayes_opt.surrogate.predictor import joint_of_many
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     TrainingDistribution,
@@ -63,7 +65,7 @@ def _many_at_once(name: str) -> dict[str, object]:
         (SystemDistribution(n_vars=(8, 8)),), DesignDistribution((120, 120), max_experiments=32)
     )
     batch = jax.device_put(simulate(jax.random.key(0), BATCH, distribution).rows)
-    forward = jax.jit(jax.vmap(trained.model.joint, in_axes=(None, 0)))
+    forward = jax.jit(partial(joint_of_many, trained.model))
 
     def answer() -> object:
         return jax.block_until_ready(forward(trained.params, batch))

@@ -10,14 +10,17 @@ from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
 from causal_bayes_opt.surrogate.encoding import Rows, encode
-from causal_bayes_opt.surrogate.local_scores import inverse, set_scores
+from causal_bayes_opt.surrogate.local_scores import inverse, log_odds, set_scores
 from causal_bayes_opt.surrogate.network import pad_rows
+from causal_bayes_opt.surrogate.posterior import all_subsets
 from causal_bayes_opt.surrogate.predictor import (
     AmortizedModel,
     PredictorConfig,
+    joint_of_many,
     log_prob_of_sets,
 )
 from causal_bayes_opt.surrogate.training import (
@@ -38,6 +41,7 @@ CLOSE = {"atol": 5e-3}
 MODELS = {
     "moments": AmortizedModel(PredictorConfig(16, 2, 2, 4)),
     "nonlinear": AmortizedModel(PredictorConfig(16, 2, 2, 4, nonlinear=True)),
+    "stream": AmortizedModel(PredictorConfig(16, 2, 2, 4, nonlinear=True, stream=4)),
     "rows": AxialModel(AxialConfig(16, 2, 2)),
 }
 
@@ -50,8 +54,13 @@ def model(request):
 @pytest.fixture(scope="module")
 def params(model):
     drawn = model.init(jax.random.key(0))
-    # The head starts small on purpose; enlarge it so that a broken symmetry would show.
-    return jax.tree.map(lambda leaf: leaf * 2.0, drawn)
+    # The head starts small on purpose, and the stream at zero; enlarge them so that a broken
+    # symmetry would show.
+    drawn = jax.tree.map(lambda leaf: leaf * 2.0, drawn)
+    return {
+        module: jax.tree.map(lambda leaf: leaf + 0.05, own) if "embed_stream" in module else own
+        for module, own in drawn.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +169,7 @@ def test_local_scores_are_those_of_exact_inference():
     values = (values - values.mean(axis=0)) / values.std(axis=0)
     statistics = Statistics.of(values, np.zeros(values.shape, bool))
     exact = scores_of_all_sets(statistics)[4]
-    sizes = jnp.asarray([bin(i).count("1") for i in range(16)], jnp.float32)
+    sizes = jnp.asarray([bin(i).count("1") for i in range(16)])
     scatter, total = jnp.asarray(values.T @ values), jnp.asarray(values.sum(axis=0))
     found = set_scores(scatter, total, jnp.asarray(40.0), 0.5, sizes)
     np.testing.assert_allclose(found, exact - exact[0], atol=5e-3)
@@ -173,7 +182,7 @@ def test_scores_of_functions_are_the_evidence_of_the_regression():
     columns = np.stack([causes, np.tanh(causes), causes**2], axis=-1).reshape(n, 6)
     y = causes[:, 0] ** 2 + 0.1 * rng.normal(size=n)
     both = np.column_stack([columns, y])
-    sizes = jnp.asarray([0.0, 1.0, 1.0, 2.0])
+    sizes = jnp.asarray([0, 1, 1, 2])
     found = set_scores(
         jnp.asarray(both.T @ both), jnp.asarray(both.sum(axis=0)), jnp.asarray(n), scale, sizes, 3
     )
@@ -192,13 +201,45 @@ def test_scores_of_functions_are_the_evidence_of_the_regression():
     np.testing.assert_allclose(found, np.array(exact) - exact[0], atol=5e-3)
 
 
-def test_inverse_of_many_small_matrices():
-    half = np.random.default_rng(0).normal(size=(3, 4, 20, 9))
+@pytest.mark.parametrize("n", [9, 31])
+def test_inverse_of_many_small_matrices(n):
+    half = np.random.default_rng(0).normal(size=(3, 4, 4 * n, n))
     matrices = np.einsum("abni,abnj->abij", half, half)
     found = np.asarray(inverse(jnp.asarray(matrices, jnp.float32)))
     np.testing.assert_allclose(
-        found @ matrices, np.broadcast_to(np.eye(9), (3, 4, 9, 9)), atol=1e-4
+        found @ matrices, np.broadcast_to(np.eye(n), (3, 4, n, n)), atol=1e-4
     )
+
+
+def test_log_odds_are_those_of_the_sums():
+    weights = np.random.default_rng(0).normal(scale=20.0, size=8)
+    weights[5] = -np.inf
+    members = np.asarray(all_subsets(3))
+    expected = [
+        np.logaddexp.reduce(weights[members[:, s]]) - np.logaddexp.reduce(weights[~members[:, s]])
+        for s in range(3)
+    ]
+    np.testing.assert_allclose(log_odds(jnp.asarray(weights)), expected, rtol=1e-4)
+
+
+def test_many_systems_at_once_are_each_alone(model, joint, params, batch):
+    found = jax.jit(partial(joint_of_many, model, at_once=5))(params, batch.rows)
+    for i in (0, 4, 11):
+        np.testing.assert_allclose(found.marginals[i], joint(system(batch, i)).marginals, **CLOSE)
+
+
+def test_the_stream_is_heard(batch):
+    model = MODELS["stream"]
+    params = model.init(jax.random.key(0))
+    louder = {
+        module: jax.tree.map(lambda leaf: leaf + 0.3, own) if "embed_stream" in module else own
+        for module, own in params.items()
+    }
+    first, second = (
+        np.asarray(jax.jit(model.joint)(own, system(batch, 0)).marginals)
+        for own in (params, louder)
+    )
+    assert np.abs(first - second).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["no experiments", "huge", "duplicates", "everything set"])
@@ -215,7 +256,7 @@ def test_hard_rows_stay_finite(model, joint, batch, kind):
             int_data=np.stack([rows.int_data[..., 0], np.ones_like(rows.int_data[..., 1])], -1)
         )
     assert np.isfinite(joint(rows).marginals).all()
-    nonlinear = model == MODELS["nonlinear"]
+    nonlinear = model in (MODELS["nonlinear"], MODELS["stream"])
     encoding = jax.jit(encode, static_argnums=1)(jax.tree.map(jnp.asarray, rows), nonlinear)
     assert np.isfinite(encoding.pairs).all()
 
@@ -240,6 +281,18 @@ def test_other_row_counts_in_a_bucket_do_not_compile_again(model, params):
         values = np.random.default_rng(0).normal(size=(n_rows, n_vars))
         forward(pad_rows(ExperienceBuffer.from_arrays(values)))
     assert len(traces) == 1
+
+
+def test_parts_have_their_shares():
+    parts = (SystemDistribution(n_vars=(3, 6)), SystemDistribution(n_vars=(3, 6), weights=(9, 9)))
+    mixture = TrainingDistribution(parts, DATA.design, shares=(3.0, 1.0))
+    observed = np.asarray(simulate(jax.random.key(0), 8, mixture).rows.obs_data)
+    alone = np.asarray(simulate(jax.random.key(0), 6, DATA).rows.obs_data)
+    np.testing.assert_array_equal(observed[:6], alone)
+    assert len(observed) == 8
+    for wrong in ((1.0,), (1.0, 0.0)):
+        with pytest.raises(ConfigError, match="shares"):
+            TrainingDistribution(parts, DATA.design, wrong)
 
 
 def test_simulated_data_are_what_they_say(batch):

@@ -46,6 +46,10 @@ class Encoding(NamedTuple):
     reverse: jax.Array  # [n_vars, n_candidates, n_scores], log-odds that node -> candidate locally
     log_prior_odds: jax.Array  # [], of one edge
     present: jax.Array  # bool [n_vars]
+    free: jax.Array  # [n_rows, n_vars], 1 where a row is there and its variable was not set
+    cells: (
+        jax.Array
+    )  # [n_rows, n_vars, 3] of `nonlinear.Nonlinear`; without that [n_rows, n_vars, 0]
 
 
 def n_scores(nonlinear: bool) -> int:
@@ -63,9 +67,8 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
     values, was_set, weight = standardised(rows)
     n_vars = values.shape[-1]
     free = (1.0 - was_set) * weight[:, None]
-    # One GEMM a node: second moments and sums over the rows in which that node was not set.
-    scatter = jnp.einsum("rj,ra,rb->jab", free, values, values)
-    total = free.T @ values
+    n_obs = rows.obs_data.shape[0]
+    scatter, total = _sums(values, free, n_obs)
     count = free.sum(axis=0)
     tried = was_set * weight[:, None]
     moments = _moments(values, weight * (1.0 - was_set.max(axis=1, initial=0.0)))
@@ -81,7 +84,11 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
     choice = _Choice(candidates, allowed, log_prior_odds)
     scores, local = _local_posteriors(scatter, total, count, choice, SCALES)
     if nonlinear:
-        curved, curved_local = _curved_posteriors(values, free, count, choice)
+        functions = beyond.expand(values)
+        curved_sums = _sums(functions.reshape(len(values), -1), free, n_obs)
+        curved, curved_local = _local_posteriors(
+            *curved_sums, count, choice, (beyond.SCALE,), beyond.N_FUNCTIONS
+        )
         scores = jnp.concatenate([scores, curved], axis=-1)
         local = jnp.concatenate([local, curved_local], axis=-1)
     local_pairs = _to_pairs(local, candidates, allowed, n_vars)
@@ -120,10 +127,12 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
         ],
         axis=-1,
     )
+    cells = jnp.zeros((*values.shape, 0))
     if nonlinear:
-        more = beyond.nonlinear_features(values, free)
+        more = beyond.nonlinear_features(functions, free, *curved_sums)
         pair_features = jnp.concatenate([pair_features, more.pairs], axis=-1)
         nodes = jnp.concatenate([nodes, more.nodes], axis=-1)
+        cells = more.cells
     both = rows.present[:, None] & rows.present[None, :]
     features = jnp.concatenate(
         [
@@ -136,7 +145,9 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
         axis=-1,
     )
     pairs = jnp.where(both[..., None], jnp.clip(features, -30.0, 30.0), 0.0)
-    return Encoding(pairs, candidates, allowed, scores, reverse, log_prior_odds, rows.present)
+    return Encoding(
+        pairs, candidates, allowed, scores, reverse, log_prior_odds, rows.present, free, cells
+    )
 
 
 class _Moments(NamedTuple):
@@ -164,6 +175,18 @@ def standardised(rows: Rows) -> tuple[jax.Array, jax.Array, jax.Array]:
     indicator = rows.int_data[..., 1].astype(jnp.float32) * rows.present
     was_set = jnp.concatenate([jnp.zeros_like(obs), indicator])
     return values, was_set * weight[:, None], weight
+
+
+def _sums(columns: jax.Array, free: jax.Array, n_obs: int) -> tuple[jax.Array, jax.Array]:
+    """Second moments ``[n_vars, n, n]`` and sums ``[n_vars, n]`` of columns ``[n_rows, n]``.
+
+    Node by node over the rows in which it was not set; in the first `n_obs` no node was, so that
+    these are summed once for all.
+    """
+    observed, tried = columns[:n_obs], columns[n_obs:]
+    weighted = free[n_obs:].T[:, :, None] * tried
+    scatter = jnp.swapaxes(weighted, 1, 2) @ tried + (observed * free[:n_obs, :1]).T @ observed
+    return scatter, free.T @ columns
 
 
 def _moments(values: jax.Array, weight: jax.Array) -> _Moments:
@@ -270,7 +293,7 @@ def _local_posteriors(
     """
     n_vars, n_candidates = choice.candidates.shape
     members = jnp.asarray(all_subsets(n_candidates))
-    sizes = members.sum(axis=1).astype(jnp.float32)
+    sizes = members.sum(axis=1)
 
     def node(
         own: jax.Array, s: jax.Array, m: jax.Array, n: jax.Array, c: jax.Array, a: jax.Array
@@ -278,36 +301,25 @@ def _local_posteriors(
         columns = c[:, None] * n_functions + jnp.arange(n_functions)
         index = jnp.concatenate([columns.ravel(), (own * n_functions)[None]])
         block, part = s[index[:, None], index[None, :]], m[index]
-        scores = jnp.stack(
-            [set_scores(block, part, n, t, sizes, n_functions) for t in scales], axis=-1
-        )
         possible = ~(members & ~a).any(axis=1)
-        weights = jnp.where(
-            possible[:, None], scores + sizes[:, None] * choice.log_prior_odds, -jnp.inf
-        )
-        odds = jax.vmap(log_odds, in_axes=(1, None), out_axes=1)(weights, members)
-        return scores, jnp.clip(jnp.where(a[:, None], odds, -1e4), -1e4, 1e4)
+        scores = [set_scores(block, part, n, t, sizes, n_functions) for t in scales]
+        odds = [
+            log_odds(jnp.where(possible, score + sizes * choice.log_prior_odds, -jnp.inf))
+            for score in scores
+        ]
+        looked_at = jnp.where(a[:, None], jnp.stack(odds, axis=-1), -1e4)
+        return jnp.stack(scores, axis=-1), jnp.clip(looked_at, -1e4, 1e4)
 
     nodes = jnp.arange(n_vars)
     return jax.vmap(node)(nodes, scatter, total, count, choice.candidates, choice.allowed)
-
-
-def _curved_posteriors(
-    values: jax.Array, free: jax.Array, count: jax.Array, choice: _Choice
-) -> tuple[jax.Array, jax.Array]:
-    """The same with nonlinear functions of the candidates."""
-    functions = beyond.expand(values)
-    flat = functions.reshape(values.shape[0], -1)
-    scatter = jnp.einsum("rj,ra,rb->jab", free, flat, flat, optimize="optimal")
-    total = free.T @ flat
-    return _local_posteriors(scatter, total, count, choice, (beyond.SCALE,), beyond.N_FUNCTIONS)
 
 
 def _to_pairs(
     local: jax.Array, candidates: jax.Array, allowed: jax.Array, n_vars: int
 ) -> jax.Array:
     """Log-odds at [candidate, node]; -10 for pairs that are not looked at."""
-    place = jax.nn.one_hot(candidates, n_vars) * allowed[..., None]  # [node, slot, variable]
-    filled = jnp.einsum("jkv,jks->vjs", place, local)
-    looked_at = jnp.einsum("jkv->vj", place)[..., None] > 0
-    return jnp.where(looked_at, filled, -10.0)
+    slots = jnp.arange(candidates.shape[1])[:, None]
+    place = (candidates[..., None] == jnp.arange(n_vars)) & allowed[..., None]  # [node, slot, v]
+    slot = jnp.where(place, slots, 0).sum(axis=1)  # [node, variable]
+    filled = jnp.take_along_axis(local, slot[..., None], axis=1)
+    return jnp.swapaxes(jnp.where(place.any(axis=1)[..., None], filled, -10.0), 0, 1)

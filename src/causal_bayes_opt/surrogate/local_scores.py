@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+_SWEPT = 12  # rows of a block that is inverted without halving it
+
 
 def pivots(matrix: jax.Array, n_functions: int = 1) -> tuple[jax.Array, jax.Array]:
     """Log-determinants of all principal blocks that one sweep over the candidates reaches.
@@ -26,24 +28,47 @@ def pivots(matrix: jax.Array, n_functions: int = 1) -> tuple[jax.Array, jax.Arra
     stack = matrix[None]
     log_det = jnp.zeros(1, matrix.dtype)
     for _ in range((matrix.shape[-1] - 1) // n_functions):
-        rest, reduced, gained = stack[:, n_functions:, n_functions:], stack, log_det
-        for _ in range(n_functions):
-            pivot = jnp.maximum(reduced[:, 0, 0], 1e-9)
-            column = reduced[:, 1:, 0]
-            outer = column[:, :, None] * column[:, None, :]
-            reduced = reduced[:, 1:, 1:] - outer / pivot[:, None, None]
+        reduced, gained = stack[:, n_functions:, n_functions:], log_det
+        done: list[tuple[jax.Array, jax.Array]] = []
+        for f in range(n_functions):
+            column = stack[:, :, f]
+            for earlier, pivot in done:
+                column = column - earlier * (earlier[:, f] / pivot)[:, None]
+            pivot = jnp.maximum(column[:, f], 1e-9)
+            done.append((column, pivot))
+            below = column[:, n_functions:]
+            reduced = reduced - below[:, :, None] * (below / pivot[:, None])[:, None, :]
             gained = gained + jnp.log(pivot)
-        stack = jnp.concatenate([rest, reduced])
+        stack = jnp.concatenate([stack[:, n_functions:, n_functions:], reduced])
         log_det = jnp.concatenate([log_det, gained])
     return log_det, jnp.log(jnp.maximum(stack[:, 0, 0], 1e-9))
 
 
 def inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of symmetric positive definite matrices ``[..., n, n]`` by sweeps.
+    """Inverse of symmetric positive definite matrices ``[..., n, n]``.
 
-    A batch of small matrices takes n vector operations; the library's batched factorisations
-    hand each matrix to a pool of threads, which costs more and, two at a time, can block it.
+    By halves down to blocks that are swept: a batch of small matrices then takes few vector
+    operations and products. The library's batched factorisations hand each matrix to a pool of
+    threads, which costs more and, two at a time, can block it.
     """
+    n = matrix.shape[-1]
+    if n <= _SWEPT:
+        return _swept(matrix)
+    k = n // 2
+    cross = matrix[..., :k, k:]
+    first = inverse(matrix[..., :k, :k])
+    slope = first @ cross
+    rest = inverse(matrix[..., k:, k:] - jnp.swapaxes(cross, -1, -2) @ slope)
+    off = -slope @ rest
+    corner = first - off @ jnp.swapaxes(slope, -1, -2)
+    upper = jnp.concatenate([corner, off], axis=-1)
+    return jnp.concatenate(
+        [upper, jnp.concatenate([jnp.swapaxes(off, -1, -2), rest], axis=-1)], axis=-2
+    )
+
+
+def _swept(matrix: jax.Array) -> jax.Array:
+    """Inverse by sweeps, one row and column after the other."""
     n = matrix.shape[-1]
 
     def sweep(k: int, m: jax.Array) -> jax.Array:
@@ -81,35 +106,35 @@ def set_scores(
         total: sums over rows, likewise.
         count: number of rows in which the node was not set.
         scale: the prior's t; ``(alpha_mu, alpha_w) = (1, n_vars + 2)`` gives 0.5.
-        sizes: number of members of each set ``[n_sets]``.
+        sizes: number of members of each set, int ``[n_sets]``.
         n_functions: columns of a candidate, side by side.
     """
     n = count
     centred = scatter - jnp.outer(total, total) / (n + 1.0)
     posterior = scale * jnp.eye(scatter.shape[-1], dtype=scatter.dtype) + centred
     log_det, log_cond = pivots(posterior, n_functions)
-    k = sizes
-    score = (
+    most = (scatter.shape[-1] - 1) // n_functions
+    k = jnp.arange(most + 1, dtype=scatter.dtype)
+    of_size = (
         gammaln((n + 3.0 + k) / 2)
         - gammaln((3.0 + k) / 2)
         + (3.0 + k * (1 + n_functions)) / 2 * jnp.log(scale)
-        - 0.5 * log_det
-        - (n + 3.0 + k) / 2 * log_cond
     )
+    score = of_size[sizes] - 0.5 * log_det - (n + 3.0 + sizes) / 2 * log_cond
     return score - score[0]
 
 
-def log_odds(log_weights: jax.Array, members: jax.Array) -> jax.Array:
-    """Log-odds of each candidate under a distribution over sets.
+def log_odds(log_weights: jax.Array) -> jax.Array:
+    """Log-odds ``[n_candidates]`` of each candidate under a distribution over sets.
 
     Args:
-        log_weights: ``[n_sets]``, not necessarily normalised; -inf is allowed.
-        members: bool ``[n_sets, n_candidates]``.
-
-    Returns:
-        ``[n_candidates]``.
+        log_weights: ``[2^n_candidates]``, row r that of the set with candidate s where bit s of r
+            is set; not necessarily normalised; -inf is allowed.
     """
-    weights = log_weights[:, None]
-    inside = jax.nn.logsumexp(jnp.where(members, weights, -jnp.inf), axis=0)
-    outside = jax.nn.logsumexp(jnp.where(members, -jnp.inf, weights), axis=0)
-    return inside - outside
+    found = []
+    # The last candidate is in the second half of the rows; without it, half as many are left.
+    while log_weights.shape[0] > 1:
+        without, having = jnp.split(log_weights, 2)
+        found.append(jax.nn.logsumexp(having) - jax.nn.logsumexp(without))
+        log_weights = jnp.logaddexp(without, having)
+    return jnp.stack(found[::-1])

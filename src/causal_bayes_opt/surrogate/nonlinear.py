@@ -29,6 +29,7 @@ class Nonlinear(NamedTuple):
 
     pairs: jax.Array  # [n_vars, n_vars, n_features], of i -> j at [i, j]
     nodes: jax.Array  # [n_vars, n_features]
+    cells: jax.Array  # [n_rows, n_vars, 3]: value, full residual (both saturated), was it set
 
 
 def expand(values: jax.Array) -> jax.Array:
@@ -48,73 +49,103 @@ def expand(values: jax.Array) -> jax.Array:
     )
 
 
-def nonlinear_features(values: jax.Array, free: jax.Array) -> Nonlinear:
+def nonlinear_features(
+    functions: jax.Array, free: jax.Array, scatter: jax.Array, total: jax.Array
+) -> Nonlinear:
     """Features of all pairs and nodes of one system.
 
     Args:
-        values: standardised rows ``[n_rows, n_vars]``, 0 where padded.
+        functions: of `expand` ``[n_rows, n_vars, N_FUNCTIONS]``, of 0 where padded.
         free: ``[n_rows, n_vars]``, 1 where a row is there and its variable was not set.
+        scatter: second moments ``[n_vars, n_vars * N_FUNCTIONS, n_vars * N_FUNCTIONS]`` of the
+            functions, summed over the rows in which each node was free.
+        total: sums ``[n_vars, n_vars * N_FUNCTIONS]`` of the functions over the same rows.
     """
-    functions = expand(values)
     values = functions[..., 0]
-    alone = _pairwise(functions, values, free)
-    residual = _full_residual(functions, values, free)
+    alone = _pairwise(functions, free, scatter, total)
+    residual = _full_residual(functions, free, scatter)
+    saturated = [_KNEE * jnp.tanh(x / _KNEE) for x in (values, residual)]
     return Nonlinear(
+        cells=jnp.stack([*saturated, 1.0 - free], axis=-1),
         pairs=jnp.concatenate([alone, _dependence(residual, values, free)], axis=-1),
         nodes=jnp.stack([*_entropies(residual, free), *_entropies(values, free)], axis=-1),
     )
 
 
-def _pairwise(functions: jax.Array, values: jax.Array, free: jax.Array) -> jax.Array:
-    """Regression of j on i alone ``[n_vars, n_vars, 8]``, linear and with all functions."""
-    n_vars = values.shape[1]
-    count = free.sum(axis=0) + 1.0
-    design = jnp.concatenate([jnp.ones_like(values)[..., None], functions], axis=-1)
-    gram = jnp.einsum("rj,rif,rig->ijfg", free, design, design, optimize="optimal")
-    moment = jnp.einsum("rj,rif->ijf", free * values, design)
+def _pairwise(
+    functions: jax.Array, free: jax.Array, scatter: jax.Array, total: jax.Array
+) -> jax.Array:
+    """Regression of j on i alone ``[n_vars, n_vars, 8]``, linear and with all functions.
+
+    One node after the other: what is as long as the rows then stays in the processor's cache.
+    """
+    _, n_vars, n_functions = functions.shape
+    gram, moment = _alone(free.sum(axis=0), scatter, total, n_functions)
 
     def fit(n: int) -> jax.Array:
         ridge = gram[..., :n, :n] + _RIDGE * jnp.eye(n)
-        weights = jnp.einsum("ijfg,ijg->ijf", inverse(ridge), moment[..., :n])
-        return values[:, None, :] - jnp.einsum("rif,ijf->rij", design[..., :n], weights)
+        return jnp.einsum("jifg,jig->jif", inverse(ridge), moment[..., :n])
 
-    linear, curved = fit(2), fit(1 + N_FUNCTIONS)
-    weight = free[:, None, :] / count
-    variances = [(weight * r**2).sum(axis=0) + 1e-4 for r in (linear, curved)]
-    scaled = curved / jnp.sqrt(variances[1])
-    odd_linear, even_linear = _negentropy(linear / jnp.sqrt(variances[0]), weight)
-    odd, even = _negentropy(scaled, weight)
-    s = functions[:, :, None, :]
-    energy = scaled**2 - 1.0
-    energy = _KNEE * jnp.tanh(energy / _KNEE)
-    root = jnp.sqrt(count)
-    found = jnp.stack(
-        [
+    causes = [functions[..., f] for f in range(n_functions)]
+
+    def node(x: tuple[jax.Array, ...]) -> jax.Array:
+        own, own_free, linear, curved = x
+        count = own_free.sum() + 1.0
+        weight, root = own_free / count, jnp.sqrt(count)
+        left = own[:, None] - linear[:, 0] - causes[0] * linear[:, 1]
+        rest = own[:, None] - curved[:, 0]
+        for f, cause in enumerate(causes, 1):
+            rest = rest - cause * curved[:, f]
+        variances = [weight @ r**2 + 1e-4 for r in (left, rest)]
+        scaled = rest / jnp.sqrt(variances[1])
+        energy = _KNEE * jnp.tanh((scaled**2 - 1.0) / _KNEE) * weight[:, None]
+        found = [
             jnp.log(variances[0] / variances[1]) * root,
-            odd_linear * root,
-            even_linear * root,
-            odd * root,
-            even * root,
-            (weight * energy * s[..., 0]).sum(axis=0) * root,
-            (weight * energy * s[..., 1]).sum(axis=0) * root,
+            *(part * root for part in _negentropy(left / jnp.sqrt(variances[0]), weight)),
+            *(part * root for part in _negentropy(scaled, weight)),
+            (energy * causes[0]).sum(axis=0) * root,
+            (energy * causes[1]).sum(axis=0) * root,
             jnp.log(variances[1]),
-        ],
-        axis=-1,
-    )
+        ]
+        return jnp.stack(found, axis=-1)
+
+    each = (functions[..., 0].T, free.T, fit(2), fit(1 + n_functions))
+    found = jnp.swapaxes(jax.lax.map(node, each), 0, 1)
     return jnp.arcsinh(found) * (1.0 - jnp.eye(n_vars))[..., None]
 
 
-def _full_residual(functions: jax.Array, values: jax.Array, free: jax.Array) -> jax.Array:
+def _alone(
+    count: jax.Array, scatter: jax.Array, total: jax.Array, n_functions: int
+) -> tuple[jax.Array, jax.Array]:
+    """Normal equations of node j on 1 and the functions of i alone.
+
+    Returns the Gram matrices ``[j, i, 1 + n_functions, 1 + n_functions]`` and the right-hand
+    sides ``[j, i, 1 + n_functions]``.
+    """
+    n_vars = len(count)
+    shape = (n_vars, n_vars, n_functions, n_vars, n_functions)
+    inner = jnp.moveaxis(jnp.diagonal(scatter.reshape(shape), axis1=1, axis2=3), -1, 1)
+    sums = total.reshape(n_vars, n_vars, n_functions)
+    counts = jnp.broadcast_to(count[:, None, None], (n_vars, n_vars, 1))
+    first = jnp.concatenate([counts, sums], axis=-1)[..., None, :]
+    others = jnp.concatenate([sums[..., None], inner], axis=-1)
+    nodes = jnp.arange(n_vars)
+    own = scatter[nodes, :, nodes * n_functions].reshape(n_vars, n_vars, n_functions)
+    own_sum = jnp.broadcast_to(sums[nodes, nodes, 0][:, None, None], (n_vars, n_vars, 1))
+    return jnp.concatenate([first, others], axis=-2), jnp.concatenate([own_sum, own], axis=-1)
+
+
+def _full_residual(functions: jax.Array, free: jax.Array, scatter: jax.Array) -> jax.Array:
     """Standardised residuals ``[n_rows, n_vars]`` of every node on functions of all others."""
     n_rows, n_vars, n_functions = functions.shape
-    flat = functions.reshape(n_rows, n_vars * n_functions)
-    gram = jnp.einsum("rj,ra,rb->jab", free, flat, flat, optimize="optimal")
-    moment = jnp.einsum("rj,ra->ja", free * values, flat)
+    nodes = jnp.arange(n_vars)
     own = jnp.repeat(jnp.eye(n_vars), n_functions, axis=1)  # [node, column]
     kept = (1.0 - own)[:, :, None] * (1.0 - own)[:, None, :]
-    ridge = gram * kept + jnp.eye(n_vars * n_functions) * (2.0 * _RIDGE + own[:, None, :])
+    ridge = scatter * kept + jnp.eye(n_vars * n_functions) * (2.0 * _RIDGE + own[:, None, :])
+    moment = scatter[nodes, :, nodes * n_functions]
     weights = jnp.einsum("jab,jb->ja", inverse(ridge), moment * (1.0 - own))
-    residual = (values - flat @ weights.T) * free
+    flat = functions.reshape(n_rows, n_vars * n_functions)
+    residual = (functions[..., 0] - flat @ weights.T) * free
     count = free.sum(axis=0) + 1.0
     residual = residual - residual.sum(axis=0) / count * free
     return residual / jnp.sqrt((residual**2).sum(axis=0) / count + 1e-4)
@@ -138,9 +169,15 @@ def _entropies(values: jax.Array, free: jax.Array) -> list[jax.Array]:
 
 
 def _negentropy(unit: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two parts of Hyvärinen's approximation of a standardised sample's negentropy."""
+    """The two parts of Hyvärinen's approximation of a standardised sample's negentropy.
+
+    Args:
+        unit: ``[n_rows, n]``.
+        weight: of the rows, ``[n_rows]``, or of each number.
+    """
+    weight = weight.reshape(len(unit), -1)
     size = jnp.abs(unit)
-    log_cosh = size + jnp.log1p(jnp.exp(-2.0 * size)) - jnp.log(2.0)
+    log_cosh = size + jnp.log(1.0 + jnp.exp(-2.0 * size)) - jnp.log(2.0)
     even = (weight * log_cosh).sum(axis=0) - _LOG_COSH * weight.sum(axis=0)
     odd = (weight * unit * jnp.exp(-0.5 * size**2)).sum(axis=0)
     return _ODD_WEIGHT * odd, jnp.sqrt(_EVEN_WEIGHT) * even

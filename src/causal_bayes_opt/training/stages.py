@@ -7,9 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import haiku as hk
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from causal_bayes_opt.errors import ModelError
 from causal_bayes_opt.surrogate.network import load_pretrained
+from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.training.configuration import TrainingRun
 from causal_bayes_opt.training.loop import Progress, train
 from causal_bayes_opt.training.sources import held_out_loss
@@ -38,7 +42,7 @@ def train_run(
         ModelError: the folder holds another run.
         ConfigError: the loss is lost.
     """
-    params = None if run.start is None else load_pretrained(run.start).params
+    params = None if run.start is None else _beginning(run.model, run.start, run.loop.seed)
     named = [(f"{run.name}, stage {i + 1}", stage) for i, stage in enumerate(run.stages)]
     for number, (name, stage) in enumerate(named, 1):
         loop = replace(
@@ -69,6 +73,16 @@ def train_run(
         validate,
         mesh,
     )
+
+
+def _beginning(model: Network, start: str, seed: int) -> hk.Params:
+    """Weights of a trained model; what it lacks (a `stream`, say) is drawn."""
+    drawn, given = model.init(jax.random.key(seed)), load_pretrained(start).params
+    shapes = {module: jax.tree.map(jnp.shape, own) for module, own in drawn.items()}
+    for module, own in given.items():
+        if shapes.get(module) != jax.tree.map(jnp.shape, own):
+            raise ModelError(f"{module} of {start!r} has no place in the network to be trained")
+    return {**drawn, **given}
 
 
 def _named(
