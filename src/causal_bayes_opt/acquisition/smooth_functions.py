@@ -89,8 +89,8 @@ def learn(
         chosen = _learn_from(mask, node)
         low[i, :k], high[i, :k] = usual[list(parents)].T
         x, y = values[chosen][:, parents], values[chosen, node]
-        own = smooth.learn_scales(x, y, slots, low[i, :k], high[i, :k])
-        scales.append(own)
+        own = smooth.learn_scales(x, y, min(max(k + k % 2, 2), slots), low[i, :k], high[i, :k])
+        scales.append(_widened(own, slots))
         reached = bent[:, parents]
         first = np.minimum(reached.min(axis=0), low[i, :k])
         last = np.maximum(reached.max(axis=0), high[i, :k])
@@ -100,6 +100,16 @@ def learn(
     domain = smooth.Domain(*_any(centre, half, low, high))
     arrays: list[Any] = [columns, there, stacked, domain]
     return Functions(*arrays)
+
+
+def _widened(scales: smooth.Scales, slots: int) -> smooth.Scales:
+    """Scales with room for more parents; what stands there is not looked at."""
+    spare = slots - len(scales.alone)
+    alone, lengths = (
+        np.pad(leaf, (0, spare), constant_values=1.0) for leaf in (scales.alone, scales.lengths)
+    )
+    arrays: list[Any] = [scales.linear, alone, scales.together, lengths, scales.noise]
+    return smooth.Scales(*arrays)
 
 
 def _learn_from(mask: np.ndarray, node: int) -> np.ndarray:

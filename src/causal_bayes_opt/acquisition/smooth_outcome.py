@@ -21,15 +21,23 @@ from causal_bayes_opt.core.scaling import Scaling
 
 N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
+_AT_ONCE = 32  # candidates, padded to a multiple
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 
 
 class _Schedule(NamedTuple):
     """For each member the mechanisms on the way to the target, causes first."""
 
-    node: np.ndarray  # int [n_members, n_steps], n_vars where there is none
+    node: np.ndarray  # int [n_members, n_steps]
+    length: np.ndarray  # int [n_members], how many of the steps there are
     function: np.ndarray  # int [n_members, n_steps], position among the distinct mechanisms
     distinct: list[learned.Mechanism]  # (variable, its parents)
+
+    def users(self, mechanism: int) -> tuple[np.ndarray, np.ndarray]:
+        """The members and steps at which one of the distinct mechanisms is followed."""
+        in_use = np.arange(self.node.shape[1]) < self.length[:, None]
+        members, steps = np.nonzero(in_use & (self.function == mechanism))
+        return members, steps
 
 
 @dataclass(frozen=True)
@@ -114,14 +122,17 @@ class SmoothOutcomeModel:
         waves = learned.waves_of(slots)
         functions = learned.learn(schedule.distinct, values, mask, slots, usual)
         posterior = learned.condition(functions, schedule.distinct, values, mask, waves)
-        steps = schedule.node.shape[1]
-        normals = rng.normal(size=(len(graphs), steps, smooth.n_basis(slots)))
-        mean, root = posterior.mean[schedule.function], posterior.root[schedule.function]
-        draws = mean + np.einsum("msab,msb->msa", root, normals)
+        normals = rng.normal(size=(*schedule.node.shape, smooth.n_basis(slots)))
+        draws = np.zeros_like(normals)
+        for i in range(len(schedule.distinct)):
+            members, steps = schedule.users(i)
+            moved = normals[members, steps] @ np.asarray(posterior.root[i]).T
+            draws[members, steps] = posterior.mean[i] + moved
         observed = values[~mask.any(axis=1)]
         picked = rng.choice(len(observed), N_ROWS, replace=len(observed) < N_ROWS)
-        last = [int(np.flatnonzero(nodes == t)[-1]) for nodes in schedule.node]
-        noise = np.asarray(functions.scales.noise)[schedule.function[np.arange(len(graphs)), last]]
+        # The target is the last step of every member.
+        own = schedule.function[np.arange(len(graphs)), schedule.length - 1]
+        noise = np.asarray(functions.scales.noise)[own]
         unmoved = np.zeros((len(graphs), N_ROWS))
         model = cls(
             names,
@@ -172,20 +183,19 @@ class SmoothOutcomeModel:
     def _follow(self, candidates: Candidates, rows: np.ndarray) -> np.ndarray:
         """The target's mechanism ``[n_candidates, n_members, n_rows]`` where rows are led to."""
         n, d = len(candidates.columns), len(self.variables)
-        room, wide = bucket(n, 64, 4) if n > 1 else 1, bucket(d, 8)
+        room, wide = -(-n // _AT_ONCE) * _AT_ONCE if n > 1 else 1, bucket(d, 8)
         is_set, level = np.zeros((room, wide), dtype=bool), np.zeros((room, wide))
         unit = candidates.standardised(self.scaling)
         for slot in range(candidates.columns.shape[1]):
             on = np.flatnonzero(candidates.there[:, slot])
             is_set[on, candidates.columns[on, slot]] = True
             level[on, candidates.columns[on, slot]] = unit[on, slot]
-        # A step without a mechanism writes into a column that nobody reads.
-        node = np.where(self.schedule.node < d, self.schedule.node, wide)
         found = _follow_rows(
             jnp.asarray(is_set),
             jnp.asarray(level, jnp.float32),
             jnp.asarray(pad(rows, len(rows), wide), jnp.float32),
-            jnp.asarray(node),
+            jnp.asarray(self.schedule.node),
+            jnp.asarray(self.schedule.length),
             jax.tree.map(lambda leaf: _single(leaf[self.schedule.function]), self.functions),
             jnp.asarray(self.draws, jnp.float32),
             jnp.asarray(self.waves, jnp.float32),
@@ -212,13 +222,13 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
         steps.append(own)
     distinct = sorted({step for own in steps for step in own})
     place = {step: i for i, step in enumerate(distinct)}
-    length = bucket(max(len(own) for own in steps), 2)
-    node = np.full((len(graphs), length), graphs.shape[1])
-    function = np.zeros((len(graphs), length), dtype=int)
+    length = np.array([len(own) for own in steps])
+    room = bucket(int(length.max()), 2)
+    node, function = (np.zeros((len(graphs), room), dtype=int) for _ in range(2))
     for m, own in enumerate(steps):
         node[m, : len(own)] = [step[0] for step in own]
         function[m, : len(own)] = [place[step] for step in own]
-    return _Schedule(node, function, distinct)
+    return _Schedule(node, length, function, distinct)
 
 
 @jax.jit
@@ -227,37 +237,37 @@ def _follow_rows(
     level: jax.Array,
     rows: jax.Array,
     node: jax.Array,
+    length: jax.Array,
     functions: learned.Functions,
     draws: jax.Array,
     waves: jax.Array,
     target: jax.Array,
 ) -> jax.Array:
     """See `SmoothOutcomeModel._follow`; the target's own noise is left out."""
+    start = jnp.where(is_set[:, None, :], level[:, None, :], rows[None])
 
-    def member(nodes: jax.Array, own: learned.Functions, weights: jax.Array) -> jax.Array:
-        observed = jnp.pad(rows, ((0, 0), (0, 1)))
-        wide = jnp.pad(is_set, ((0, 0), (0, 1)))
-        start = jnp.where(
-            wide[:, None, :], jnp.pad(level, ((0, 0), (0, 1)))[:, None, :], observed[None]
-        )
+    def member(of_member: tuple[Any, ...]) -> jax.Array:
+        nodes, n_steps, own, weights = of_member
 
-        def step(now: jax.Array, of_step: tuple[Any, ...]) -> tuple[jax.Array, None]:
-            j, (columns, there, scales, domain), w = of_step
+        def step(i: jax.Array, now: jax.Array) -> jax.Array:
+            columns, there, scales, domain = jax.tree.map(lambda leaf: leaf[i], tuple(own))
+            j, w = nodes[i], weights[i]
 
             def value(x: jax.Array) -> jax.Array:
                 return smooth.evaluate(x[..., columns], w, there, scales, domain, waves)
 
             there_now = value(now)
-            moved = there_now + (observed[:, j] - value(observed))[None]
+            moved = there_now + (rows[:, j] - value(rows))[None]
             moved = jnp.where(j == target, there_now, moved)
-            column = jnp.where(wide[:, None, j], now[..., j], moved)
+            column = jnp.where(is_set[:, None, j], now[..., j], moved)
             here = jnp.arange(now.shape[-1]) == j
-            return jnp.where(here, column[..., None], now), None
+            return jnp.where(here, column[..., None], now)
 
-        now, _ = jax.lax.scan(step, start, (nodes, own, weights))
-        return now[..., target]
+        # As many steps as this member has, and not those of the longest.
+        end: jax.Array = jax.lax.fori_loop(0, n_steps, step, start)
+        return end[..., target]
 
-    found: jax.Array = jax.lax.map(lambda own: member(*own), (node, functions, draws))
+    found: jax.Array = jax.lax.map(member, (node, length, functions, draws))
     return jnp.moveaxis(found, 0, 1)
 
 
