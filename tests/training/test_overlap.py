@@ -95,5 +95,6 @@ def test_keys_that_both_have_are_counted():
 def test_the_shipped_model_says_what_can_be_compared():
     scm = SCM.linear(["a", "b"], {("a", "b"): 2.0})
     found = overlap_with_training([scm], [1], load_pretrained().card, 1)
-    assert (found["keys"], found["systems"]) == (9000, 32)
+    # 9,000 steps, and 7,500 of the run that went on from there.
+    assert (found["keys"], found["systems"]) == (16500, 64)
     assert overlap_with_training([scm], [1], {}, 1)["keys"] == 0
