@@ -47,8 +47,9 @@ class ParentSetPosterior:
     mass_left_out: float = 0.0
 
     def __post_init__(self) -> None:
-        probs = pmap({frozenset(s): float(p) for s, p in self.posterior_probs.items()})
-        object.__setattr__(self, "posterior_probs", probs)
+        # What takes part in checks is a plain mapping: persistent ones are slow to walk.
+        probs = {frozenset(s): float(p) for s, p in self.posterior_probs.items()}
+        object.__setattr__(self, "posterior_probs", pmap(probs))
         object.__setattr__(self, "metadata", pmap(self.metadata))
         if not self.variables:
             named = sorted({name for parents in probs for name in parents})
@@ -58,13 +59,14 @@ class ParentSetPosterior:
         if len(set(self.variables)) < len(self.variables):
             raise DataError(f"a variable is named more than once in {list(self.variables)}")
         self._require_candidates(frozenset().union(*probs), "a parent set")
-        marginals = self.marginals or _marginals_of(probs, self.variables, self.target_variable)
+        given = dict(self.marginals)
+        marginals = given or _marginals_of(probs, self.variables, self.target_variable)
         object.__setattr__(self, "marginals", pmap(marginals))
-        self._require_candidates(self.marginals, "the marginals")
+        self._require_candidates(marginals, "the marginals")
         for name in self.candidates:
-            if name not in self.marginals:
+            if name not in marginals:
                 raise DataError(f"the marginals lack {name!r}")
-        self._require_numbers()
+        self._require_numbers(list(probs.values()), list(marginals.values()))
 
     def with_metadata(self, **entries: Any) -> ParentSetPosterior:
         """The same posterior with further entries in its metadata; nothing is checked again."""
@@ -273,8 +275,7 @@ class ParentSetPosterior:
                 f"those are {list(self.candidates)}"
             )
 
-    def _require_numbers(self) -> None:
-        probs, marginals = list(self.posterior_probs.values()), list(self.marginals.values())
+    def _require_numbers(self, probs: list[float], marginals: list[float]) -> None:
         values = np.array([*probs, *marginals, self.uncertainty, self.mass_left_out])
         if not (np.isfinite(values).all() and values.min() >= 0):
             raise DataError("a posterior needs finite, non-negative probabilities and entropy")
@@ -314,7 +315,7 @@ def all_subsets(n: int) -> np.ndarray:
 
 
 def _marginals_of(
-    probs: PMap[ParentSet, float], variables: tuple[str, ...], target: str
+    probs: Mapping[ParentSet, float], variables: tuple[str, ...], target: str
 ) -> dict[str, float]:
     return {
         name: float(sum(p for parents, p in probs.items() if name in parents))
