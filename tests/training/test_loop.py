@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, ModelError
+from causal_bayes_opt.surrogate.network import TrainedModel, save_model
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.configuration import Stage, TrainingRun
@@ -81,6 +83,26 @@ def test_stages_hand_on_their_weights_and_end_when_they_are_good_enough(tmp_path
     assert [steps(tmp_path / "stage-1"), steps(tmp_path / "stage-2"), steps(tmp_path)] == [1, 8, 8]
     assert same(train_run(run, tmp_path / "again"), params)
     assert not same(train_run(TrainingRun("run", MODEL, DATA, CONFIG), tmp_path / "no"), params)
+
+
+def test_a_run_may_begin_with_a_smaller_network(tmp_path):
+    small = AmortizedModel(replace(MODEL.config, nonlinear=True))
+    params = small.init(jax.random.key(5))
+    start = str(save_model(TrainedModel("small", small, params, {}), tmp_path / "small"))
+    larger = AmortizedModel(replace(small.config, stream=2))
+    still = replace(CONFIG, steps=1, learning_rate=1e-30, weight_decay=0.0)
+    found = train_run(TrainingRun("larger", larger, DATA, still, start), tmp_path / "run")
+    # But for the rounding of the running mean.
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-6),
+        {module: found[module] for module in params},
+        params,
+    )
+    added = {module.split("/")[-1] for module in set(found) - set(params)}
+    assert added == {"stream_in", "stream_out", "embed_stream"}
+    wider = AmortizedModel(replace(small.config, hidden_dim=16))
+    with pytest.raises(ModelError, match="has no place"):
+        train_run(TrainingRun("wider", wider, DATA, still, start), tmp_path / "wider")
 
 
 def test_another_seed_gives_other_weights():
