@@ -65,23 +65,15 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
         nonlinear: also look beyond second moments.
     """
     values, was_set, weight = standardised(rows)
-    n_vars = values.shape[-1]
+    n_obs, present = rows.obs_data.shape[0], rows.present
+    tried = was_set * weight[:, None]
     free = (1.0 - was_set) * weight[:, None]
-    n_obs = rows.obs_data.shape[0]
     scatter, total = _sums(values, free, n_obs)
     count = free.sum(axis=0)
-    tried = was_set * weight[:, None]
     moments = _moments(values, weight * (1.0 - was_set.max(axis=1, initial=0.0)))
-    regression, t_stat, log_residual = _regression(scatter, total, count)
+    regression = _regression(scatter, total, count)
 
-    n_candidates = min(n_vars - 1, MAX_CANDIDATES)
-    candidates, allowed = _choose_candidates(
-        t_stat, moments.correlation, rows.present, n_candidates
-    )
-    n_present = rows.present.sum()
-    odds = jnp.minimum(0.5, 2.0 / jnp.maximum(n_present - 1.0, 1.0))
-    log_prior_odds = jnp.log(odds) - jnp.log1p(-odds)
-    choice = _Choice(candidates, allowed, log_prior_odds)
+    choice = _choose_candidates(regression.t_stat, moments.correlation, present)
     scores, local = _local_posteriors(scatter, total, count, choice, SCALES)
     if nonlinear:
         functions = beyond.expand(values)
@@ -91,63 +83,81 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
         )
         scores = jnp.concatenate([scores, curved], axis=-1)
         local = jnp.concatenate([local, curved_local], axis=-1)
-    local_pairs = _to_pairs(local, candidates, allowed, n_vars)
-    reverse = jax.vmap(lambda own, j: local_pairs[j, own])(candidates, jnp.arange(n_vars))
+    local_pairs = _to_pairs(local, choice.candidates, choice.allowed, len(present))
+    reverse = jax.vmap(lambda own, j: local_pairs[j, own])(
+        choice.candidates, jnp.arange(len(present))
+    )
 
-    pair_features = jnp.concatenate(
-        [
-            jnp.stack(
-                [
-                    moments.correlation,
-                    moments.partial,
-                    regression,
-                    jnp.arcsinh(t_stat),
-                    jnp.arcsinh(moments.square),
-                    jnp.arcsinh(moments.cube),
-                    jnp.arcsinh(moments.squares),
-                ],
-                axis=-1,
-            ),
-            jnp.arcsinh(local_pairs),
-            jax.nn.sigmoid(local_pairs),
-            _effects(values, tried),
-        ],
-        axis=-1,
-    )
-    nodes = jnp.stack(
-        [
-            log_residual,
-            jnp.log1p(count),
-            jnp.log1p(tried.sum(axis=0)),
-            jnp.broadcast_to(jnp.log1p(rows.obs_rows.sum()), (n_vars,)),
-            jnp.arcsinh(moments.skew),
-            jnp.arcsinh(moments.kurtosis),
-            jnp.broadcast_to(jnp.log1p(n_present), (n_vars,)),
-            jnp.log1p(jnp.abs(values).max(axis=0, initial=0.0)),
-        ],
-        axis=-1,
-    )
+    pairs = [_pair_features(moments, regression, local_pairs), _effects(values, tried)]
+    nodes = [_node_features(values, tried, rows, moments, regression)]
     cells = jnp.zeros((*values.shape, 0))
     if nonlinear:
         more = beyond.nonlinear_features(functions, free, *curved_sums)
-        pair_features = jnp.concatenate([pair_features, more.pairs], axis=-1)
-        nodes = jnp.concatenate([nodes, more.nodes], axis=-1)
-        cells = more.cells
-    both = rows.present[:, None] & rows.present[None, :]
+        pairs, nodes, cells = [*pairs, more.pairs], [*nodes, more.nodes], more.cells
+    grid = _grid(jnp.concatenate(pairs, axis=-1), jnp.concatenate(nodes, axis=-1), present)
+    return Encoding(
+        grid,
+        choice.candidates,
+        choice.allowed,
+        scores,
+        reverse,
+        choice.log_prior_odds,
+        present,
+        free,
+        cells,
+    )
+
+
+def _pair_features(moments: _Moments, regression: _Regression, local: jax.Array) -> jax.Array:
+    """Features ``[n_vars, n_vars, .]`` of i -> j at [i, j] from second and higher moments."""
+    alone = [
+        moments.correlation,
+        moments.partial,
+        regression.coefficients,
+        jnp.arcsinh(regression.t_stat),
+        jnp.arcsinh(moments.square),
+        jnp.arcsinh(moments.cube),
+        jnp.arcsinh(moments.squares),
+    ]
+    return jnp.concatenate(
+        [jnp.stack(alone, axis=-1), jnp.arcsinh(local), jax.nn.sigmoid(local)], axis=-1
+    )
+
+
+def _node_features(
+    values: jax.Array, tried: jax.Array, rows: Rows, moments: _Moments, regression: _Regression
+) -> jax.Array:
+    """Features ``[n_vars, .]`` of single variables, and how much data there are."""
+    n_vars = len(rows.present)
+    features = [
+        regression.log_residual,
+        jnp.log1p(regression.n_free),
+        jnp.log1p(tried.sum(axis=0)),
+        jnp.broadcast_to(jnp.log1p(rows.obs_rows.sum()), (n_vars,)),
+        jnp.arcsinh(moments.skew),
+        jnp.arcsinh(moments.kurtosis),
+        jnp.broadcast_to(jnp.log1p(rows.present.sum()), (n_vars,)),
+        jnp.log1p(jnp.abs(values).max(axis=0, initial=0.0)),
+    ]
+    return jnp.stack(features, axis=-1)
+
+
+def _grid(pairs: jax.Array, nodes: jax.Array, present: jax.Array) -> jax.Array:
+    """All that is told of i -> j: the pair both ways round, and both variables."""
+    n_vars = len(present)
+    wide = (n_vars, n_vars, nodes.shape[-1])
     features = jnp.concatenate(
         [
-            pair_features,
-            jnp.swapaxes(pair_features, 0, 1),
-            jnp.broadcast_to(nodes[:, None], (n_vars, n_vars, nodes.shape[-1])),
-            jnp.broadcast_to(nodes[None, :], (n_vars, n_vars, nodes.shape[-1])),
+            pairs,
+            jnp.swapaxes(pairs, 0, 1),
+            jnp.broadcast_to(nodes[:, None], wide),
+            jnp.broadcast_to(nodes[None, :], wide),
             jnp.eye(n_vars)[..., None],
         ],
         axis=-1,
     )
-    pairs = jnp.where(both[..., None], jnp.clip(features, -30.0, 30.0), 0.0)
-    return Encoding(
-        pairs, candidates, allowed, scores, reverse, log_prior_odds, rows.present, free, cells
-    )
+    both = present[:, None] & present[None, :]
+    return jnp.where(both[..., None], jnp.clip(features, -30.0, 30.0), 0.0)
 
 
 class _Moments(NamedTuple):
@@ -212,14 +222,15 @@ def _moments(values: jax.Array, weight: jax.Array) -> _Moments:
     )
 
 
-def _regression(
-    scatter: jax.Array, total: jax.Array, count: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Ridge regression of every node on all the rest, over the rows in which it was not set.
+class _Regression(NamedTuple):
+    coefficients: jax.Array  # [n_vars, n_vars], of i in j at [i, j]
+    t_stat: jax.Array  # likewise
+    log_residual: jax.Array  # [n_vars], of the residual variance
+    n_free: jax.Array  # [n_vars], rows in which the node was not set
 
-    Returns coefficients and t-statistics ``[n_vars, n_vars]`` (of i in j at [i, j]) and the log of
-    the residual variance ``[n_vars]``.
-    """
+
+def _regression(scatter: jax.Array, total: jax.Array, count: jax.Array) -> _Regression:
+    """Ridge regression of every node on all the rest, over the rows in which it was not set."""
     n_vars = scatter.shape[-1]
     eye = jnp.eye(n_vars)
     centred = scatter - total[:, :, None] * total[:, None, :] / (count + 1.0)[:, None, None]
@@ -233,7 +244,7 @@ def _regression(
     error = jnp.sqrt(jnp.maximum(residual[:, None] * gram, 1e-12))
     off = 1.0 - eye
     t_stat = jnp.clip(coefficients / error, -1e4, 1e4)
-    return coefficients.T * off, t_stat.T * off, jnp.log(residual + 1e-6)
+    return _Regression(coefficients.T * off, t_stat.T * off, jnp.log(residual + 1e-6), count)
 
 
 def _effects(values: jax.Array, tried: jax.Array) -> jax.Array:
@@ -260,21 +271,22 @@ def _effects(values: jax.Array, tried: jax.Array) -> jax.Array:
     return jnp.stack(features, axis=-1) * off[..., None]
 
 
-def _choose_candidates(
-    t_stat: jax.Array, correlation: jax.Array, present: jax.Array, n_candidates: int
-) -> tuple[jax.Array, jax.Array]:
-    """The most relevant possible parents of every node ``[n_vars, n_candidates]``."""
-    n_vars = present.shape[0]
-    relevance = jnp.log1p(jnp.abs(t_stat)) + jnp.abs(correlation)
-    possible = present[:, None] & ~jnp.eye(n_vars, dtype=bool)
-    ranked, candidates = jax.lax.top_k(jnp.where(possible, relevance, -1.0).T, n_candidates)
-    return candidates, (ranked >= 0.0) & present[:, None]
-
-
 class _Choice(NamedTuple):
     candidates: jax.Array  # int [n_vars, n_candidates]
     allowed: jax.Array  # bool [n_vars, n_candidates]
     log_prior_odds: jax.Array  # []
+
+
+def _choose_candidates(t_stat: jax.Array, correlation: jax.Array, present: jax.Array) -> _Choice:
+    """The most relevant possible parents of every node, and the prior odds of one edge."""
+    n_vars = len(present)
+    relevance = jnp.log1p(jnp.abs(t_stat)) + jnp.abs(correlation)
+    possible = present[:, None] & ~jnp.eye(n_vars, dtype=bool)
+    n_candidates = min(n_vars - 1, MAX_CANDIDATES)
+    ranked, candidates = jax.lax.top_k(jnp.where(possible, relevance, -1.0).T, n_candidates)
+    odds = jnp.minimum(0.5, 2.0 / jnp.maximum(present.sum() - 1.0, 1.0))
+    log_prior_odds = jnp.log(odds) - jnp.log1p(-odds)
+    return _Choice(candidates, (ranked >= 0.0) & present[:, None], log_prior_odds)
 
 
 def _local_posteriors(
