@@ -164,6 +164,7 @@ def distribution_of(card: Mapping[str, Any]) -> TrainingDistribution:
 def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
     """What a model says of itself: its training distribution, and the ranges it covers.
 
+    Its seconds of training include those of the model that the run began with.
     The ranges are those of `surrogate.support`, measured on systems simulated for that.
     """
     described: dict[str, Any] = json.loads(
@@ -178,9 +179,10 @@ def model_card(run: TrainingRun, seconds: float) -> dict[str, Any]:
             }
         )
     )
+    before = (described["start"] or {}).get("training_seconds", 0.0)
     return {
         "trained_on": measure_support(run.distribution),
-        "training_seconds": round(seconds, 1),
+        "training_seconds": round(seconds + before, 1),
         **described,
     }
 
