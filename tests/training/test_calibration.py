@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from causal_bayes_opt.cli import main
@@ -52,9 +53,10 @@ def test_overconfident_model_is_mended_on_other_systems(mended):
 
 
 def test_model_that_is_too_sure_by_half_gets_a_temperature_higher_by_half(mended):
-    low, high = mended.temperatures
-    assert low > 1.1
-    assert (low * high) ** 0.5 == pytest.approx(1.5, abs=0.2)
+    plain = TrainedModel("plain", SHIPPED.model, SHIPPED.params, CARD)
+    found = calibrate(plain, distribution_of(CARD), systems=512)
+    higher = np.array(mended.temperatures) / np.array(found.temperatures)
+    np.testing.assert_allclose(higher, 1.5, rtol=0.02)
 
 
 def test_command_fits_anew_and_writes_the_temperature_into_the_header(tmp_path, capsys):
