@@ -27,7 +27,7 @@ def add_train(commands: Any) -> None:
         commands,
         "train",
         "train a network on simulated systems; the same command goes on where it was stopped",
-        ["acbo train --config configs/linear-gaussian-v1.json --out runs/linear"],
+        ["acbo train --config configs/linear-gaussian-base.json --out runs/linear"],
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="JSON file with the run"
@@ -54,7 +54,7 @@ def add_tune(commands: Any) -> None:
         commands,
         "tune",
         "search for learning rate, width, depth and batch size; the same command goes on",
-        ["acbo tune --config configs/linear-gaussian-v1.json --out runs/tuned --trials 20"],
+        ["acbo tune --config configs/linear-gaussian-base.json --out runs/tuned --trials 20"],
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="JSON file with the run"

@@ -13,7 +13,7 @@ from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.network import TrainedModel, save_model
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.configuration import Stage, TrainingRun
+from causal_bayes_opt.training.configuration import Stage, TrainingRun, read_run
 from causal_bayes_opt.training.loop import LoopConfig, seconds_trained, train
 from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.tuning import tune
@@ -137,6 +137,14 @@ def test_loss_that_is_not_finite_stops_with_the_step():
 def test_impossible_configuration_is_refused(bad):
     with pytest.raises(ConfigError):
         LoopConfig(**bad)
+
+
+@pytest.mark.parametrize("shares", [0.5, "ab", ["a", 1], [1.0], [1.0, 0.0]])
+def test_impossible_shares_in_a_file_are_refused(tmp_path, shares):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"systems": [{}, {}], "shares": shares}))
+    with pytest.raises(ConfigError, match="shares"):
+        read_run(path)
 
 
 def test_run_that_starts_from_other_weights(tmp_path):

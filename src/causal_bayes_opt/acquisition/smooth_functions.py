@@ -89,7 +89,8 @@ def learn(
         chosen = _learn_from(mask, node)
         low[i, :k], high[i, :k] = usual[list(parents)].T
         x, y = values[chosen][:, parents], values[chosen, node]
-        own = smooth.learn_scales(x, y, min(max(k + k % 2, 2), slots), low[i, :k], high[i, :k])
+        room_alone = room_for_parents([(node, parents)])
+        own = smooth.learn_scales(x, y, room_alone, low[i, :k], high[i, :k])
         scales.append(_widened(own, slots))
         reached = bent[:, parents]
         first = np.minimum(reached.min(axis=0), low[i, :k])

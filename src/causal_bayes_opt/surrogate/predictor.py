@@ -62,6 +62,8 @@ class PredictorConfig:
     stream: int = 0
 
     def __post_init__(self) -> None:
+        if self.stream < 0:
+            raise ConfigError(f"stream is {self.stream}; it cannot be negative")
         if self.stream and not self.nonlinear:
             raise ConfigError("stream needs nonlinear: it looks at what that leaves over")
 

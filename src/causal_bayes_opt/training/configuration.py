@@ -148,8 +148,14 @@ def _distribution(
         raise ConfigError(f"{where} needs systems, a list of one or more")
     systems = tuple(_build(SystemDistribution, part, "systems") for part in data["systems"])
     design = data.get("design", fallback.get("design", {}))
-    shares = tuple(data.get("shares") or ())
-    return TrainingDistribution(systems, _build(DesignDistribution, design, "design"), shares)
+    shares = data.get("shares") or ()
+    if not isinstance(shares, list | tuple) or not all(
+        isinstance(share, int | float) for share in shares
+    ):
+        raise ConfigError(f"shares of {where} must be a list of numbers, not {shares!r}")
+    return TrainingDistribution(
+        systems, _build(DesignDistribution, design, "design"), tuple(shares)
+    )
 
 
 def distribution_of(card: Mapping[str, Any]) -> TrainingDistribution:
