@@ -112,11 +112,15 @@ def part_sizes(n_systems: int, distribution: TrainingDistribution) -> list[int]:
 
 
 def negative_log_probability(model: Network, params: hk.Params, batch: SimulatedBatch) -> jax.Array:
-    """Mean over systems and their variables of -log q(true parent set), in nats."""
+    """-log q(true parent set) in nats: mean over a system's variables, then over systems.
+
+    So every system counts the same, as it does where one target a system is judged; a mean over
+    all variables at once would all but leave out the small ones.
+    """
     joint = jax.vmap(partial(model.joint, params))(batch.rows)
     log_probs = jax.vmap(log_prob_of_sets)(joint, batch.parents)
     present = batch.rows.present
-    return -(log_probs * present).sum() / present.sum()
+    return -((log_probs * present).sum(axis=-1) / present.sum(axis=-1)).mean()
 
 
 def _simulate_part(
