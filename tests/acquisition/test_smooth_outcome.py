@@ -8,7 +8,12 @@ from scipy.stats import multivariate_normal
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
 from causal_bayes_opt.acquisition.members import with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates
-from causal_bayes_opt.acquisition.smooth_outcome import N_MEMBERS, SmoothOutcomeModel
+from causal_bayes_opt.acquisition.smooth_functions import Evidence
+from causal_bayes_opt.acquisition.smooth_outcome import (
+    N_MEMBERS,
+    SmoothOutcomeModel,
+    representatives,
+)
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
 from causal_bayes_opt.core.padding import double
@@ -90,7 +95,7 @@ def function():
     x = rng.uniform(-2, 2, size=(60, 2))
     y = np.sin(3 * x[:, 0]) + 0.1 * rng.normal(size=60)
     ends = np.full(2, 2.0)
-    scales = smooth.learn_scales(x, y, 2, -ends, ends)
+    scales = smooth.learn_scales(smooth.Rows.of(x, y), 2, -ends, ends)
     domain = smooth.Domain(np.zeros(2), 2.0 + 2.0 * scales.lengths, -ends, ends)
     waves = np.random.default_rng(1).normal(size=(smooth.N_FEATURES, 3))
     return x, y, scales, domain, waves
@@ -114,6 +119,58 @@ def test_function_is_found_between_its_rows(function):
     assert np.sqrt(np.mean((value - np.sin(3 * new[:, 0])) ** 2)) < 0.15
     # The parent that matters bends over a shorter length than the one that does not.
     assert scales.alone[0] > scales.alone[1] or scales.lengths[0] < scales.lengths[1]
+
+
+def test_scales_learned_from_averages_are_those_learned_from_all_rows():
+    rng = np.random.default_rng(2)
+    x = np.repeat(rng.uniform(-2, 2, size=(8, 2)), 6, axis=0)
+    y = np.sin(2 * x[:, 0]) + 0.3 * rng.normal(size=len(x))
+    ends = np.full(2, 2.0)
+    rows = smooth.averaged(x, y, np.ones(len(x)))
+    assert len(rows.mean) == 8
+    assert rows.worth.tolist() == [6.0] * 8
+    short = smooth.learn_scales(rows, 2, -ends, ends)
+    every = smooth.learn_scales(smooth.Rows.of(x, y), 2, -ends, ends)
+    for ours, theirs in zip(short, every, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_outcomes_of_one_experiment_count_less_each_and_more_together():
+    def worth(times):
+        mask = np.zeros((3 + times, 2), dtype=bool)
+        mask[2:, 0] = True
+        values = np.zeros(mask.shape)
+        values[2, 0], values[3:, 0] = 0.5, 1.0
+        return Evidence.of(values, mask).worth
+
+    assert worth(1).tolist() == [1.0, 1.0, 1.0, 1.0]
+    few, many = worth(10), worth(1000)
+    # Observed rows, and an experiment that was done once, count whole.
+    assert few[:3].tolist() == many[:3].tolist() == [1.0, 1.0, 1.0]
+    assert few[3:].sum() > 9.0
+    assert few[3:].sum() < many[3:].sum() < 100.0
+
+
+def test_representatives_average_like_all_rows():
+    rng = np.random.default_rng(0)
+    functions = (np.positive, np.square, np.tanh)
+
+    def off(some, rows):
+        errors = [np.mean(f(some), axis=0) - np.mean(f(rows), axis=0) for f in functions]
+        return np.abs(errors).mean()
+
+    found, at_random = [], []
+    for _ in range(5):
+        x = rng.normal(size=(300, 4)) + rng.exponential(size=(300, 1)) * rng.normal(size=4)
+        rows = (x - x.mean(axis=0)) / x.std(axis=0)
+        found.append(off(representatives(rows, 16), rows))
+        drawn = [rows[rng.choice(300, 16, replace=False)] for _ in range(30)]
+        at_random.append(np.mean([off(some, rows) for some in drawn]))
+    assert np.mean(found) < 0.6 * np.mean(at_random)
+    # Of fewer rows than are wanted each is used as often as the others, or once more.
+    again = representatives(rows[:5], 16)
+    _, times = np.unique(again, axis=0, return_counts=True)
+    assert sorted(times) == [3, 3, 3, 3, 4]
 
 
 def test_rank_one_step_gives_what_all_rows_together_give(function):

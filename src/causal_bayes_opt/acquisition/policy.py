@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from scipy.special import ndtr
 
+from causal_bayes_opt.acquisition.discrepancy import corrected
 from causal_bayes_opt.acquisition.graph_samples import sample_graphs
 from causal_bayes_opt.acquisition.members import with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
@@ -19,6 +20,7 @@ from causal_bayes_opt.acquisition.search import (
     Score,
     search,
     signed_means,
+    tried,
 )
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
@@ -74,12 +76,12 @@ def expected_improvement(
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    tried = _tried(state, model, max_targets)
-    best = tried.means[tried.best].mean()
+    done = _tried(state, model, max_targets)
+    best = done.means[done.best].mean()
     found = search(state, model, partial(_improvement, best), k_search, max_targets=max_targets)
-    if found.scores.max() < _WORTH_IT * (tried.means[0].mean() - best):
+    if found.scores.max() < _WORTH_IT * (done.means[0].mean() - best):
         reason = "nothing promises much more than the best expected outcome so far: that again"
-        return _suggestion(state, model, tried.candidates, tried.best, reason)
+        return _suggestion(state, model, done.candidates, done.best, reason)
     near = np.flatnonzero(found.scores >= 0.95 * found.scores.max())
     chosen = _cheapest(state, found, near)
     gain = found.scores[chosen] * _scale(state, model)
@@ -137,7 +139,8 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
     Mechanisms are linear where the data pass the check for linear Gaussian systems, and beyond 20
-    variables; elsewhere Gaussian processes, where half of the graphs are doubted: see `members`.
+    variables; elsewhere Gaussian processes, where half of the graphs are doubted (see `members`),
+    with what experiments say against them (see `discrepancy`).
     """
     k_graphs, k_weights = keys.split(key)
     graphs = state.graphs
@@ -149,7 +152,8 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     target = state.problem.target
     rng = np.random.default_rng(np.asarray(jax.random.key_data(k_graphs)))
     doubted, weights = with_more_causes(graphs, state.problem.variables.index(target), rng)
-    return SmoothOutcomeModel.fit(state.buffer, doubted, target, k_weights, ranges, weights)
+    model = SmoothOutcomeModel.fit(state.buffer, doubted, target, k_weights, ranges, weights)
+    return corrected(model, state.buffer, ranges, rng)
 
 
 def is_linear(state: AcquisitionState) -> bool:
@@ -190,17 +194,11 @@ class _Tried(NamedTuple):
 
 
 def _tried(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> _Tried:
-    values, mask = state.buffer.all_rows()
-    mask[:, state.problem.variables.index(state.problem.target)] = False
-    d, may = values.shape[1], state.problem.may_set
-    ends = np.array([state.range_of(v) if v in may else (0.0, 0.0) for v in model.variables])
-    inside = (ends[:, 0] <= values) & (values <= ends[:, 1]) & np.isin(model.variables, may)
-    mask &= (inside | ~mask).all(axis=1, keepdims=True)
-    mask &= mask.sum(axis=1, keepdims=True) <= max_targets
-    rows = np.hstack([mask, np.where(mask, values, 0.0)])
-    # In the order of `unique`, doing nothing comes first.
-    done = np.unique(np.vstack([np.zeros(2 * d), rows[mask.any(axis=1)]]), axis=0)
-    candidates = Candidates.of_rows(done[:, d:], done[:, :d] > 0)
+    is_set, values = tried(state, max_targets)
+    nothing = np.zeros((1, len(model.variables)))
+    candidates = Candidates.of_rows(
+        np.concatenate([nothing, values]), np.concatenate([nothing > 0, is_set])
+    )
     means = signed_means(state, model, candidates)
     return _Tried(candidates, means, int(means.mean(axis=1).argmin()))
 

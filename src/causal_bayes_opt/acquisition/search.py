@@ -44,7 +44,8 @@ def search(
     """Score interventions on up to `max_targets` of the variables that seem to matter most.
 
     Where expected outcomes are linear in what is set, all corners of the ranges. Elsewhere a grid
-    for each variable alone and draws over sets of variables, then moves around the best.
+    for each variable alone, draws over sets of variables and all that was tried, then moves around
+    the best.
     """
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
@@ -59,13 +60,33 @@ def search(
     def look(units: np.ndarray) -> Found:
         return _looked_at(state, model, score, _scaled(units, columns, ends, width))
 
-    units = _first_round(rng, len(names), width)
+    is_set, values = (array[:, columns] for array in tried(state, width))
+    again = np.where(is_set, (values - ends[:, 0]) / (ends[:, 1] - ends[:, 0]), np.nan)
+    units = np.concatenate(
+        [_first_round(rng, len(names), width), again[is_set.any(axis=1)]],
+    )
     found = look(units)
     for step in _ROUNDS:
         moved = _moves(rng, _best(units, found), step, width)
         units, found = np.concatenate([units, moved]), _joined(found, look(moved))
     sparser = _without_one(_best(units, found))
     return _joined(found, look(sparser)) if len(sparser) else found
+
+
+def tried(state: AcquisitionState, max_targets: int) -> tuple[np.ndarray, np.ndarray]:
+    """Different experiments so far that may be done again: what they set, and to which values.
+
+    Returns:
+        bool ``[n, n_vars]``, and values in the user's units, 0 where not set.
+    """
+    values, mask = state.buffer.all_rows()
+    variables, may = state.problem.variables, state.problem.may_set
+    mask[:, variables.index(state.problem.target)] = False
+    ends = np.array([state.range_of(v) if v in may else (np.inf, -np.inf) for v in variables])
+    inside = (ends[:, 0] <= values) & (values <= ends[:, 1])
+    used = (inside | ~mask).all(axis=1) & mask.any(axis=1) & (mask.sum(axis=1) <= max_targets)
+    rows = np.unique(np.hstack([mask, np.where(mask, values, 0.0)])[used], axis=0)
+    return rows[:, : len(variables)] > 0, rows[:, len(variables) :]
 
 
 def signed_means(

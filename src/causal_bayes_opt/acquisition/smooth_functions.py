@@ -16,9 +16,10 @@ from causal_bayes_opt.core.scaling import Scaling
 Mechanism: TypeAlias = tuple[int, tuple[int, ...]]
 
 _EVERY = 10  # experiments, before scales are learned anew
-_TRIED = 24  # experiments among the rows from which scales are learned
+_TRIED = 24  # kinds of experiments from which scales are learned
 _RARE = 0.01  # share of observed values at each end that are not usual
-_FORETOLD = 128  # experiments from which is judged how well a mechanism foretells
+_FORETOLD = 2048  # experiments from which is judged how well a mechanism foretells
+_SURE = 100.0  # outcomes of one experiment that many count as; see `worth`
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
 
 
@@ -61,19 +62,38 @@ def usual_values(
     return ends
 
 
+class Evidence(NamedTuple):
+    """Rows from which mechanisms are learned."""
+
+    values: np.ndarray  # standardised [n_rows, n_vars]
+    mask: np.ndarray  # bool, likewise, True where set
+    worth: np.ndarray  # what each row counts, 0 to 1 [n_rows]
+
+    @classmethod
+    def of(cls, values: np.ndarray, mask: np.ndarray) -> Evidence:
+        """Rows, those of an experiment that was repeated a thousand times worth less each.
+
+        A mechanism is an approximation, and a thousand outcomes of one experiment would make it
+        sure of how it bends elsewhere. So they count as some hundred do, by a power of the
+        likelihood (coarsening: Miller and Dunson, Journal of the American Statistical Association
+        114, 2019); what they say of the outcome itself is for `discrepancy` to add.
+        """
+        worth, tried = np.ones(len(values)), mask.any(axis=1)
+        rows = np.hstack([mask[tried], np.where(mask[tried], values[tried], 0.0)])
+        if len(rows):
+            _, kind, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+            worth[tried] = (_SURE / (_SURE + count - 1.0))[kind.ravel()]
+        return cls(values, mask, worth)
+
+
 def learn(
-    distinct: Sequence[Mechanism],
-    values: np.ndarray,
-    mask: np.ndarray,
-    slots: int,
-    usual: np.ndarray,
+    distinct: Sequence[Mechanism], evidence: Evidence, slots: int, usual: np.ndarray
 ) -> Functions:
     """Learn the scales of mechanisms by marginal likelihood.
 
     Args:
         distinct: which ones.
-        values: standardised rows ``[n_rows, n_vars]``.
-        mask: bool, likewise, True where set.
+        evidence: all rows.
         slots: room for parents; see `room_for_parents`.
         usual: see `usual_values`.
     """
@@ -82,15 +102,14 @@ def learn(
     there = np.zeros((room, slots), dtype=bool)
     scales, centre, half = [], np.zeros((room, slots)), np.ones((room, slots))
     low, high = np.full((room, slots), -1.0), np.ones((room, slots))
-    bent = smooth.bend(values, *usual.T)
+    bent = smooth.bend(evidence.values, *usual.T)
     for i, (node, parents) in enumerate(distinct):
         k = len(parents)
         columns[i, :k], there[i, :k] = parents, True
-        chosen = _learn_from(mask, node)
         low[i, :k], high[i, :k] = usual[list(parents)].T
-        x, y = values[chosen][:, parents], values[chosen, node]
+        rows = _learn_from(evidence, (node, parents))
         room_alone = room_for_parents([(node, parents)])
-        own = smooth.learn_scales(x, y, room_alone, low[i, :k], high[i, :k])
+        own = smooth.learn_scales(rows, room_alone, low[i, :k], high[i, :k])
         scales.append(_widened(own, slots))
         reached = bent[:, parents]
         first = np.minimum(reached.min(axis=0), low[i, :k])
@@ -113,17 +132,22 @@ def _widened(scales: smooth.Scales, slots: int) -> smooth.Scales:
     return smooth.Scales(*arrays)
 
 
-def _learn_from(mask: np.ndarray, node: int) -> np.ndarray:
-    """Positions of the rows from which a mechanism's scales are learned.
+def _learn_from(evidence: Evidence, mechanism: Mechanism) -> smooth.Rows:
+    """The rows from which a mechanism's scales are learned.
 
     They change with every tenth experiment only, so that what was learned can be kept.
     """
+    node, parents = mechanism
+    values, mask, worth = evidence
     tried = mask.any(axis=1)
     every = np.flatnonzero(tried & ~mask[:, node])
-    experiments = thinned(every[: len(every) // _EVERY * _EVERY], _TRIED)
-    observed = np.flatnonzero(~tried)
-    spare = smooth.LEARN_FROM - len(experiments)
-    return np.concatenate([thinned(observed, spare), experiments])
+    every = every[: len(every) // _EVERY * _EVERY]
+    kinds = smooth.averaged(values[every][:, parents], values[every, node], worth[every])
+    often = np.argsort(-kinds.worth, kind="stable")[: min(_TRIED, int((kinds.worth > 1).sum()))]
+    once = thinned(np.flatnonzero(kinds.worth <= 1), _TRIED - len(often))
+    experiments = kinds.at(np.concatenate([often, once]))
+    observed = thinned(np.flatnonzero(~tried), smooth.LEARN_FROM - len(experiments.worth))
+    return smooth.Rows.of(values[observed][:, parents], values[observed, node]).and_of(experiments)
 
 
 def thinned(rows: np.ndarray, most: int) -> np.ndarray:
@@ -134,22 +158,19 @@ def thinned(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def condition(
-    functions: Functions,
-    distinct: Sequence[Mechanism],
-    values: np.ndarray,
-    mask: np.ndarray,
-    waves: np.ndarray,
+    functions: Functions, distinct: Sequence[Mechanism], evidence: Evidence, waves: np.ndarray
 ) -> smooth.Weights:
     """Condition mechanisms on rows; arguments as in `learn`, leading axis ``[n_functions]``."""
+    values, mask, worth = evidence
     rows = bucket(len(values), 64)
-    padded, is_row = pad(values, rows), pad(~mask, rows)
+    padded, counted = pad(values, rows), pad(worth[:, None] * ~mask, rows)
     found = []
     with double():
         for i, (node, _) in enumerate(distinct):
             columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
             found.append(
                 smooth.fit_weights(
-                    padded[:, columns], padded[:, node], is_row[:, node], *own, waves
+                    padded[:, columns], padded[:, node], counted[:, node], *own, waves
                 )
             )
     stacked: smooth.Weights = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
@@ -157,24 +178,21 @@ def condition(
 
 
 def foretell(
-    functions: Functions,
-    distinct: Sequence[Mechanism],
-    values: np.ndarray,
-    mask: np.ndarray,
-    waves: np.ndarray,
+    functions: Functions, distinct: Sequence[Mechanism], evidence: Evidence, waves: np.ndarray
 ) -> dict[tuple[int, ...], float]:
     """Log-densities of what experiments gave, by the parents in each mechanism of one variable."""
     node = distinct[0][0]
+    values, mask, worth = evidence
     tried = np.flatnonzero(mask.any(axis=1) & ~mask[:, node])
     kept = np.concatenate([np.flatnonzero(~mask.any(axis=1)), thinned(tried, _FORETOLD)])
     rows = bucket(len(kept), 64)
     x, y = pad(values[kept], rows), pad(values[kept, node], rows)
-    is_row, is_new = np.arange(rows) < len(kept), pad(mask[kept].any(axis=1), rows)
+    counted, is_new = pad(worth[kept], rows), pad(mask[kept].any(axis=1), rows)
     found = {}
     with double():
         for i, (_, parents) in enumerate(distinct):
             columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
-            log_density = smooth.log_predictive(x[:, columns], y, is_row, is_new, *own, waves)
+            log_density = smooth.log_predictive(x[:, columns], y, counted, is_new, *own, waves)
             found[parents] = float(log_density)
     return found
 

@@ -61,6 +61,45 @@ class Weights(NamedTuple):
     scale: jax.Array  # [n_basis, n_basis], root root'
 
 
+class Rows(NamedTuple):
+    """What was found of a variable, averaged where its parents had equal values."""
+
+    x: np.ndarray  # standardised parents [n, n_parents]
+    mean: np.ndarray  # of the variable, in its standardised units [n]
+    worth: np.ndarray  # how many values there are behind a mean, or count as such [n]
+    scatter: np.ndarray  # sum of squares around a mean [n]
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray) -> Rows:
+        """Rows as they are."""
+        return cls(x, y, np.ones(len(y)), np.zeros(len(y)))
+
+    def at(self, chosen: np.ndarray) -> Rows:
+        """Some of them."""
+        return Rows(*(field[chosen] for field in self))
+
+    def and_of(self, others: Rows) -> Rows:
+        """These, then others."""
+        return Rows(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+
+
+def averaged(x: np.ndarray, y: np.ndarray, worth: np.ndarray) -> Rows:
+    """Average `y` over rows with equal parents.
+
+    Args:
+        x: standardised parents ``[n_rows, n_parents]``.
+        y: the variable ``[n_rows]``.
+        worth: what each row counts ``[n_rows]``.
+    """
+    _, first, kind = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    kind, n = kind.ravel(), len(first)
+    total = np.bincount(kind, weights=worth, minlength=n)
+    mean = np.bincount(kind, weights=worth * y, minlength=n) / total
+    scatter = np.bincount(kind, weights=worth * (y - mean[kind]) ** 2, minlength=n)
+    # In the order in which they first came.
+    return Rows(x[first], mean, total, scatter).at(np.argsort(first))
+
+
 def n_basis(n_slots: int) -> int:
     """Number of basis functions for so many slots."""
     return 1 + n_slots + n_slots * N_SINES + N_FEATURES
@@ -76,55 +115,58 @@ def _bend(xp: Any, x: Any, low: Any, high: Any) -> Any:
     return inside + xp.sign(x - inside) * xp.log1p(xp.abs(x - inside))
 
 
-def learn_scales(
-    x: np.ndarray, y: np.ndarray, n_slots: int, low: np.ndarray, high: np.ndarray
-) -> Scales:
+def learn_scales(rows: Rows, n_slots: int, low: np.ndarray, high: np.ndarray) -> Scales:
     """Learn the scales of one mechanism by marginal likelihood under weak priors.
 
     Answers are kept by the rows: as long as these do not change, asking again costs nothing.
 
     Args:
-        x: standardised parents ``[n_rows, n_parents]``, at most `LEARN_FROM` rows.
-        y: the variable ``[n_rows]``, in its standardised units.
+        rows: at most `LEARN_FROM`.
         n_slots: pad to so many parents.
         low: see `bend`, ``[n_parents]``.
         high: likewise.
     """
-    both = np.stack([x, bend(x, low, high)])
+    both = np.stack([rows.x, bend(rows.x, low, high)])
+    outcomes = np.stack([rows.mean, rows.worth, rows.scatter])
     return _remembered(
         np.ascontiguousarray(both, np.float64).tobytes(),
-        np.ascontiguousarray(y, np.float64).tobytes(),
-        x.shape[1],
+        np.ascontiguousarray(outcomes, np.float64).tobytes(),
+        rows.x.shape[1],
         n_slots,
     )
 
 
 @lru_cache(maxsize=4096)
 def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) -> Scales:
-    y = np.frombuffer(y_bytes)
-    rows = np.zeros((2, LEARN_FROM, n_slots))
-    rows[:, : len(y), :n_parents] = np.frombuffer(x_bytes).reshape(2, len(y), n_parents)
+    mean, worth, scatter = np.frombuffer(y_bytes).reshape(3, -1)
+    n = len(mean)
+    x = np.zeros((2, LEARN_FROM, n_slots))
+    x[:, :n, :n_parents] = np.frombuffer(x_bytes).reshape(2, n, n_parents)
+    padded = np.zeros((3, LEARN_FROM))
+    padded[:, :n] = mean, worth, scatter
     with double():
-        found = _learn(
-            *rows,
-            np.pad(y, (0, LEARN_FROM - len(y))),
-            np.arange(LEARN_FROM) < len(y),
-            np.arange(n_slots) < n_parents,
-        )
+        found = _learn(*x, *padded, np.arange(n_slots) < n_parents)
     kept: Scales = jax.tree.map(np.asarray, found)
     return kept
 
 
 @jax.jit
 def _learn(
-    x: jax.Array, bent: jax.Array, y: jax.Array, is_row: jax.Array, there: jax.Array
+    x: jax.Array,
+    bent: jax.Array,
+    mean: jax.Array,
+    worth: jax.Array,
+    scatter: jax.Array,
+    there: jax.Array,
 ) -> Scales:
+    """Climb from each start; padded rows are worth 0."""
     # Slots come first: the inner axis of what takes time is long then.
     squares = jnp.where(there[:, None, None], (bent.T[:, :, None] - bent.T[:, None, :]) ** 2, 0.0)
+    found_at = _Found(x, squares, mean, worth, scatter.sum())
     optimizer = optax.adam(_RATE)
 
     def loss(free: Scales) -> jax.Array:
-        return _negative_log_posterior(free, x, squares, y, is_row, there)
+        return _negative_log_posterior(free, found_at, there)
 
     def climb(length: jax.Array) -> tuple[jax.Array, Scales]:
         k = there.shape[0]
@@ -155,25 +197,30 @@ def _natural(free: Scales) -> Scales:
     return scales._replace(lengths=_SHORTEST + scales.lengths, noise=_LEAST_NOISE + scales.noise)
 
 
-def _negative_log_posterior(
-    free: Scales,
-    x: jax.Array,
-    squares: jax.Array,
-    y: jax.Array,
-    is_row: jax.Array,
-    there: jax.Array,
-) -> jax.Array:
+class _Found(NamedTuple):
+    x: jax.Array  # [n_rows, n_slots]
+    squares: jax.Array  # of distances between bent parents [n_slots, n_rows, n_rows]
+    mean: jax.Array  # [n_rows]
+    worth: jax.Array  # likewise, 0 where padded
+    scatter: jax.Array  # of all rows []
+
+
+def _negative_log_posterior(free: Scales, found: _Found, there: jax.Array) -> jax.Array:
     scales = _natural(free)
-    away = squares / scales.lengths[:, None, None] ** 2
+    away = found.squares / scales.lengths[:, None, None] ** 2
     amplitudes = jnp.where(there, scales.alone**2, 0.0)[:, None, None]
     alone = (amplitudes * jnp.exp(-0.5 * away)).sum(axis=0)
     together = scales.together**2 * jnp.exp(-0.5 * away.sum(axis=0))
-    kernel = 1.0 + scales.linear**2 * (x @ x.T) + alone + together
+    kernel = 1.0 + scales.linear**2 * (found.x @ found.x.T) + alone + together
+    is_row = found.worth > 0
     both = is_row[:, None] & is_row[None, :]
-    noise = jnp.where(is_row, scales.noise**2, 1.0)
+    noise = jnp.where(is_row, scales.noise**2 / jnp.maximum(found.worth, 1.0), 1.0)
     root = jnp.linalg.cholesky(jnp.where(both, kernel, 0.0) + jnp.diag(noise))
-    half = jax.scipy.linalg.solve_triangular(root, jnp.where(is_row, y, 0.0), lower=True)
+    half = jax.scipy.linalg.solve_triangular(root, found.mean, lower=True)
     evidence = -0.5 * half @ half - jnp.log(jnp.diag(root)).sum()
+    # What single values say of the noise beyond their means.
+    more = jnp.where(is_row, jnp.maximum(found.worth - 1.0, 0.0), 0.0).sum()
+    evidence -= more * jnp.log(scales.noise) + 0.5 * found.scatter / scales.noise**2
     centres = _prior(jnp.full_like(free.alone, 0.5), jnp.full_like(free.lengths, 1.0))
     far = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)
     slots = jnp.where(there, far.alone + far.lengths, 0.0).sum()
@@ -290,7 +337,7 @@ def _sine(x: jax.Array) -> jax.Array:
 def fit_weights(
     x: jax.Array,
     y: jax.Array,
-    is_row: jax.Array,
+    worth: jax.Array,
     there: jax.Array,
     scales: Scales,
     domain: Domain,
@@ -301,17 +348,18 @@ def fit_weights(
     Args:
         x: standardised parents ``[n_rows, n_slots]``.
         y: ``[n_rows]``.
-        is_row: bool, likewise, False where padded or where the variable was set.
+        worth: what each row counts, likewise; 0 where padded or where the variable was set.
         there: bool ``[n_slots]``.
         scales: of the kernel.
         domain: of the sines.
         waves: see `basis`.
     """
-    design = basis(x, there, scales, domain, waves) * is_row[:, None] / scales.noise
+    each = jnp.sqrt(worth) / scales.noise
+    design = basis(x, there, scales, domain, waves) * each[:, None]
     precision = design.T @ design + jnp.eye(design.shape[1])
     lower = jnp.linalg.cholesky(precision)
     root = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True).T
-    mean = root @ (root.T @ (design.T @ (y * is_row / scales.noise)))
+    mean = root @ (root.T @ (design.T @ (y * each)))
     return Weights(mean, root, root @ root.T)
 
 
@@ -319,7 +367,7 @@ def fit_weights(
 def log_predictive(
     x: jax.Array,
     y: jax.Array,
-    is_row: jax.Array,
+    worth: jax.Array,
     is_new: jax.Array,
     there: jax.Array,
     scales: Scales,
@@ -333,7 +381,7 @@ def log_predictive(
     Args:
         x: standardised parents ``[n_rows, n_slots]``.
         y: ``[n_rows]``.
-        is_row: bool, likewise, False where padded or where the variable was set.
+        worth: what each row counts, likewise; 0 where padded or where the variable was set.
         is_new: bool, likewise.
         there: see `fit_weights`, as all that follows.
         scales: likewise.
@@ -342,8 +390,8 @@ def log_predictive(
     """
 
     def evidence(used: jax.Array) -> jax.Array:
-        design = basis(x, there, scales, domain, waves) * used[:, None] / scales.noise
-        level = y * used / scales.noise
+        design = basis(x, there, scales, domain, waves) * jnp.sqrt(used)[:, None] / scales.noise
+        level = y * jnp.sqrt(used) / scales.noise
         lower = jnp.linalg.cholesky(design.T @ design + jnp.eye(design.shape[1]))
         half = jax.scipy.linalg.solve_triangular(lower, design.T @ level, lower=True)
         each = jnp.log(scales.noise) + 0.5 * jnp.log(2.0 * jnp.pi)
@@ -351,7 +399,7 @@ def log_predictive(
         found: jax.Array = 0.5 * (half @ half - level @ level) - spread
         return found
 
-    return evidence(is_row) - evidence(is_row & ~is_new)
+    return evidence(worth) - evidence(jnp.where(is_new, 0.0, worth))
 
 
 def add_row(weights: Weights, features: jax.Array, y: jax.Array, noise: jax.Array) -> Weights:

@@ -22,6 +22,7 @@ from causal_bayes_opt.core.scaling import Scaling
 N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
 _AT_ONCE = 32  # candidates, padded to a multiple
+_HERD = 512  # observed rows among which those are chosen
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 
 
@@ -101,16 +102,16 @@ class SmoothOutcomeModel:
         scaling, names = Scaling.of(buffer), tuple(buffer.get_variable_names())
         values, mask = buffer.rows()
         values = scaling.apply(values)
+        evidence = learned.Evidence.of(values, mask)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         t, settable = names.index(target), [names.index(name) for name in ranges]
         usual = learned.usual_values(values, mask, scaling, names, ranges)
         causes = sorted({(t, _parents(graph, t)) for graph in graphs})
         slots = learned.room_for_parents(causes)
         foretold = learned.foretell(
-            learned.learn(causes, values, mask, slots, usual),
+            learned.learn(causes, evidence, slots, usual),
             causes,
-            values,
-            mask,
+            evidence,
             learned.waves_of(slots),
         )
         weights = np.array([foretold[_parents(graph, t)] for graph in graphs])
@@ -120,8 +121,8 @@ class SmoothOutcomeModel:
         schedule = _schedule(graphs, t, settable)
         slots = max(slots, learned.room_for_parents(schedule.distinct))
         waves = learned.waves_of(slots)
-        functions = learned.learn(schedule.distinct, values, mask, slots, usual)
-        posterior = learned.condition(functions, schedule.distinct, values, mask, waves)
+        functions = learned.learn(schedule.distinct, evidence, slots, usual)
+        posterior = learned.condition(functions, schedule.distinct, evidence, waves)
         normals = rng.normal(size=(*schedule.node.shape, smooth.n_basis(slots)))
         draws = np.zeros_like(normals)
         for i in range(len(schedule.distinct)):
@@ -129,7 +130,6 @@ class SmoothOutcomeModel:
             moved = normals[members, steps] @ np.asarray(posterior.root[i]).T
             draws[members, steps] = posterior.mean[i] + moved
         observed = values[~mask.any(axis=1)]
-        picked = rng.choice(len(observed), N_ROWS, replace=len(observed) < N_ROWS)
         # The target is the last step of every member.
         own = schedule.function[np.arange(len(graphs)), schedule.length - 1]
         noise = np.asarray(functions.scales.noise)[own]
@@ -138,7 +138,7 @@ class SmoothOutcomeModel:
             names,
             scaling,
             target,
-            observed[picked],
+            representatives(learned.thinned(observed, _HERD), N_ROWS),
             schedule,
             functions,
             draws,
@@ -162,15 +162,14 @@ class SmoothOutcomeModel:
 
     def predict(self, target: str, intervention: Mapping[str, float]) -> tuple[float, float, float]:
         """Mean of the target, its standard deviation over members, and that of one outcome."""
-        levels = self._follow(Candidates.of([intervention], self.variables), self.rows)
-        means, t = self._adjusted(levels)[0], self.variables.index(self.target)
-        within = float(levels[0].var(axis=-1).mean() + np.square(self.noise).mean())
-        std = self.scaling.stds[t]
-        return (
-            float(means.mean() * std + self.scaling.means[t]),
-            float(means.std() * std),
-            float(np.sqrt(means.var() + within) * std),
-        )
+        means, within = self.outcomes(Candidates.of([intervention], self.variables))
+        return in_units(means[0], within[0], self.scaling, self.variables.index(self.target))
+
+    def outcomes(self, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """What `means` gives, and the variance of one outcome around it ``[n_candidates]``."""
+        levels = self._follow(candidates, self.rows)
+        within = levels.var(axis=-1).mean(axis=-1) + np.square(self.noise).mean()
+        return self._adjusted(levels), within
 
     def _adjusted(self, levels: np.ndarray) -> np.ndarray:
         """Means over rows, less the part that these rows' luck explains."""
@@ -202,6 +201,37 @@ class SmoothOutcomeModel:
             self.variables.index(self.target),
         )
         return np.asarray(found, dtype=np.float64)[:n]
+
+
+def in_units(
+    means: np.ndarray, within: float, scaling: Scaling, target: int
+) -> tuple[float, float, float]:
+    """What `OutcomeModel.predict` gives, from members' means and the variance of one outcome."""
+    std = scaling.stds[target]
+    return (
+        float(means.mean() * std + scaling.means[target]),
+        float(means.std() * std),
+        float(np.sqrt(means.var() + within) * std),
+    )
+
+
+def representatives(rows: np.ndarray, n: int) -> np.ndarray:
+    """The `n` rows ``[n, n_vars]`` over which averages are most like those over all rows.
+
+    Kernel herding (Chen, Welling and Smola, Uncertainty in Artificial Intelligence 2010): the error
+    of an average falls as 1 / n, that over rows drawn at random as 1 / sqrt(n). Where there are
+    fewer rows they are used again.
+    """
+    squares = ((rows[:, None] - rows[None]) ** 2).sum(axis=-1)
+    kernel = np.exp(-0.25 * squares / rows.shape[1])
+    wanted, chosen = kernel.mean(axis=1), np.zeros(len(rows), dtype=int)
+    had = np.zeros(len(rows))
+    for number in range(n):
+        again = chosen > chosen.min()
+        best = int(np.argmax(np.where(again, -np.inf, wanted - had / (number + 1))))
+        chosen[best] += 1
+        had += kernel[best]
+    return np.repeat(rows, chosen, axis=0)
 
 
 def _parents(graph: np.ndarray, node: int) -> tuple[int, ...]:
