@@ -111,6 +111,8 @@ CELLS = (
     *(Cell(name, (*OURS, "GRPO network"), 10) for name in ("scale-free", "linear-large")),
     *(Cell(name, ("Thompson sampling", *PLAIN), 10) for name in NONLINEAR),
     *(Cell(name, OURS, 20, 1000) for name in NAMED),
+    Cell("linear", (*OURS, "PARENT_SCALE"), 10, 1000),
+    *(Cell(name, OURS, 10, 1000) for name in ("er10", "er15", "er20")),
     *(Cell(name, (*OURS, "random"), 20) for name in ("toy", "health-minus-bmi")),
 )
 
