@@ -14,15 +14,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from causal_bayes_opt.acquisition.baselines import oracle, random_choice
+from causal_bayes_opt.acquisition.baselines import random_choice
 from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
 from causal_bayes_opt.acquisition.policy import expected_improvement
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.benchmarks.families import random_problem
 from causal_bayes_opt.benchmarks.problems import NamedProblem, named_problem
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.intervention import Intervention, Problem
-from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
-from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.intervention import Intervention
+from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.core.table import DO_COLUMN
 from causal_bayes_opt.report import summary, write_report
 from causal_bayes_opt.surrogate.exact import exact_posterior
@@ -74,11 +74,11 @@ def run_demo(out: Path = Path("runs/demo"), config: DemoConfig | None = None) ->
     with _progress() as progress:
         trained, losses = _train(config, out, progress)
         judged = _judge(trained, config, progress)
-        health = named_problem("health")
+        health, random = named_problem("health"), random_problem("linear", config.seed)
         file = _read_a_file(health, trained, out / "health.csv", config)
         studies = [
             _study(health, health.data(200, 2, config.seed), trained, config, progress),
-            _study(*_random_problem(config), trained, config, progress),
+            _study(random, random.data(100, 2, config.seed), trained, config, progress),
         ]
     report = {
         "config": asdict(config),
@@ -191,27 +191,6 @@ def _read_a_file(
     worst = max(exact, key=lambda v: abs(network[v] - exact[v]))
     answers["largest_disagreement"] = f"{worst}, by {abs(network[worst] - exact[worst]):.3f}"
     return answers
-
-
-def _random_problem(config: DemoConfig) -> tuple[NamedProblem, ExperienceBuffer]:
-    """A random linear system of six variables, each settable over the range observed."""
-    scm = random_scm(config.seed + 1, 6, SystemDistribution(edge_probability=0.5))
-    target = max(scm.order, key=lambda name: len(scm.parents(name)))
-    observed = sample(scm, 100, seed=config.seed)
-    others = [name for name in scm.variables if name != target]
-    ranges = {v: (float(observed[v].min()), float(observed[v].max())) for v in others}
-    problem = Problem(scm.variables, target, ranges=ranges)
-    state = AcquisitionState(ExperienceBuffer.from_dataframe(observed), problem, {})
-    best = oracle(scm, max_targets=len(others))(state, jax.random.key(0))
-    named = NamedProblem(
-        "random linear",
-        scm.with_target(target),
-        problem,
-        best.predicted_mean,
-        best.intervention,
-        (),
-    )
-    return named, named.data(100, 2, config.seed)
 
 
 def _study(
