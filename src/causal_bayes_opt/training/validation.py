@@ -222,32 +222,10 @@ def judge(
         config.resamples,
         lambda done: tell(f"{done} of {len(chosen)} graphs timed"),
     )
-    failed = any(answer.failed for answer in answers["amortized"])
-    order = None if failed else evidence.order_change(surrogate, systems[:_PERMUTED])
-    resources = {
-        "peak_bytes": memory or {},
-        "device_bytes": evidence.device_memory(),
-        "device": str(jax.devices()[0]),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "failures": _failures(answers["amortized"], speed),
-        "order_change": order,
-        "overlap": overlap,
-    }
+    resources = _resources(surrogate, systems, answers["amortized"], speed, memory, overlap)
     cost = _cost(costs, speed, config)
     transfer = _transfer(surrogate, answers, config, card, tell)
-    scaling = None
-    if config.scaling is not None:
-        if folder is None:
-            raise ConfigError("the scaling study needs a folder")
-        scaling = measure_scaling(
-            config.scaling,
-            config.held_out,
-            systems,
-            folder,
-            config.resamples,
-            config.criteria.confidence,
-            tell,
-        )
+    scaling = _scaling(config, systems, folder, tell)
     measured = quality, speed, resources
     week_2 = verdicts.week_2(config.criteria, *measured)
     week_4 = verdicts.week_4(config.criteria, transfer, scaling, speed, cost)
@@ -360,6 +338,48 @@ def _cost(costs: Costs, speed: dict[str, Any], config: ValidationConfig) -> dict
 def _failures(answers: Sequence[Any], speed: dict[str, Any]) -> list[str]:
     studies: list[str] = speed["failures"]["amortized"]
     return [answer.failed for answer in answers if answer.failed] + studies
+
+
+def _resources(
+    surrogate: Surrogate,
+    systems: Sequence[HeldOutSystem],
+    answers: Sequence[Any],
+    speed: dict[str, Any],
+    memory: dict[str, int] | None,
+    overlap: dict[str, Any],
+) -> dict[str, Any]:
+    """What it took, and what speaks against the answers themselves."""
+    failed = any(answer.failed for answer in answers)
+    return {
+        "peak_bytes": memory or {},
+        "device_bytes": evidence.device_memory(),
+        "device": str(jax.devices()[0]),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "failures": _failures(answers, speed),
+        "order_change": None if failed else evidence.order_change(surrogate, systems[:_PERMUTED]),
+        "overlap": overlap,
+    }
+
+
+def _scaling(
+    config: ValidationConfig,
+    systems: Sequence[HeldOutSystem],
+    folder: Path | None,
+    tell: Callable[[str], None],
+) -> dict[str, Any] | None:
+    if config.scaling is None:
+        return None
+    if folder is None:
+        raise ConfigError("the scaling study needs a folder")
+    return measure_scaling(
+        config.scaling,
+        config.held_out,
+        systems,
+        folder,
+        config.resamples,
+        config.criteria.confidence,
+        tell,
+    )
 
 
 def _transfer(
