@@ -43,12 +43,21 @@ LEARNED = LearnedPolicy()
 
 
 class Cell(NamedTuple):
-    """Problems, methods and how many trials; `many` outcomes of each."""
+    """Problems, methods and how many trials.
+
+    Attributes:
+        problem: its name, or that of a family.
+        methods: by name.
+        trials: of each study.
+        many: outcomes of each trial.
+        times: how many times as many studies as elsewhere.
+    """
 
     problem: str
     methods: tuple[str, ...]
     trials: int
     many: int = 1
+    times: int = 1
 
 
 def best_tried(state: AcquisitionState, key: Any) -> Suggestion:
@@ -99,12 +108,12 @@ NONLINEAR = ("polynomial", "sigmoid", "neural")
 NAMED = ("toy-shifted", "health", "epidemiology", "complete")
 OURS = ("expected improvement",)
 CELLS = (
-    Cell("linear", (*MODELS, *PEERS, "oracle"), 20),
+    Cell("linear", (*MODELS, *PEERS, "oracle"), 20, times=3),
     *(Cell(name, OURS, 10) for name in ("er10", "er15")),
     *(Cell(name, (*OURS, "random"), 20) for name in NAMED),
     *(Cell(name, (*OURS, "GRPO network", *PEERS), 10) for name in NONLINEAR),
     Cell("er20", OURS, 10),
-    Cell("linear", PLAIN, 10),
+    Cell("linear", PLAIN, 10, times=3),
     *(Cell(name, (*OURS, "GRPO network"), 10) for name in ("chain", "fork", "collider")),
     *(Cell(name, ("PARENT_SCALE", "random"), 10) for name in ("er10", "er15", "er20")),
     *(Cell(name, PLAIN, 20) for name in NAMED),
@@ -130,7 +139,7 @@ def run_cell(
         if method in PLAIN and find_spec("torch") is None:
             say(f"{cell.problem}: {method} is left out, torch is not installed")
             continue
-        for seed in range(seeds):
+        for seed in range(seeds * cell.times):
             if (cell.problem, method, cell.trials, cell.many, seed) in done:
                 continue
             named = problem_of(cell.problem, seed)
@@ -154,10 +163,12 @@ def run_cell(
 
 
 def results() -> list[dict[str, Any]]:
-    """All studies so far."""
+    """All studies so far, in the order of `CELLS`."""
     if not RESULTS.exists():
         return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    place = {(cell.problem, cell.many): i for i, cell in reversed(list(enumerate(CELLS)))}
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return sorted(lines, key=lambda r: place.get((r["problem"], r["many"]), len(CELLS)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -39,11 +39,12 @@ outcomes for its choice, as published. A table with n below 30 was stopped there
 **Regret** is of the intervention that a method recommends after T trials by its own model, divided
 by the span between the system's best and its observed mean: 0 is the optimum, 1 is doing nothing;
 below 0 a method beat the best that a search of a nonlinear system had found.
-Random choice, which has no model, recommends the trial with the best outcome. Median over studies
-with a 95 % bootstrap interval, and the mean. **value** is the mean expected outcome of the last
-recommendation, **mean Y** that of all trials, **noisy** the mean of what came out. **GAP** is that
-of Branchini et al. (2023) for the trials' expected outcomes (1 is best). **ms** is the median time
-of a decision, posterior included, on one core beside other work.
+Random choice, which has no model, recommends the trial with the best outcome. Median and mean over
+studies with 95 % bootstrap intervals, and where all studies have one system the median expected
+outcome of what is recommended. **value** is the mean expected outcome of the last recommendation,
+**mean Y** that of all trials, **noisy** the mean of what came out. **GAP** is that of Branchini et
+al. (2023) for the trials' expected outcomes (1 is best). **ms** is the median time of a decision,
+posterior included, on one core beside other work.
 """
 
 
@@ -93,8 +94,7 @@ def _section(problem: str, many: int, methods: Group) -> list[str]:
         f"|{'---|' * (len(at) + 7)}",
     ]
     for method, studies in methods.items():
-        regret = [[s["regret"][i] for s in studies if len(s["regret"]) > i] for i in range(len(at))]
-        cells = [_median(values) if values else "" for values in regret]
+        cells = [_reached(studies, i, bool(known)) for i in range(len(at))]
         last = [s["values"][-1] for s in studies]
         numbers = [
             f"{np.mean(last):.4g}",
@@ -107,9 +107,17 @@ def _section(problem: str, many: int, methods: Group) -> list[str]:
     return lines
 
 
-def _median(values: Sequence[float]) -> str:
-    low, high = _interval(values, np.median)
-    return f"{np.median(values):.3f} ({low:.3f} to {high:.3f}); mean {np.mean(values):.3f}"
+def _reached(studies: Sequence[Mapping[str, Any]], i: int, one_system: bool) -> str:
+    """Regret at the i-th of the checkpoints, and the value behind it where that says something."""
+    there = [s for s in studies if len(s["regret"]) > i]
+    if not there:
+        return ""
+    regret = [s["regret"][i] for s in there]
+    low, high = _interval(regret, np.median)
+    text = f"{np.median(regret):.3f} ({low:.3f} to {high:.3f})"
+    low, high = _interval(regret, np.mean)
+    text += f"; mean {np.mean(regret):.3f} ({low:.3f} to {high:.3f})"
+    return f"{text}; {np.median([s['values'][i] for s in there]):.4g}" if one_system else text
 
 
 def _mean(values: Sequence[float]) -> str:
