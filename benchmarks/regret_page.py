@@ -34,7 +34,8 @@ Made by `python -m benchmarks.regret` (`make bench-regret`). Nobody but the orac
 Each method gets the same rows to begin with (100 observations for random systems, 200 for named
 problems, and two experiments on each variable that may be set, at uniform values), the same noise,
 and one noisy outcome a trial unless a table says 1,000. PARENT_SCALE takes the mean of a trial's
-outcomes for its choice, as published. A table with n below 30 was stopped there.
+outcomes for its choice, as published. Each method gets 30 studies, on linear systems 90; one with
+less was stopped there.
 
 **Regret** is of the intervention that a method recommends after T trials by its own model, divided
 by the span between the system's best and its observed mean: 0 is the optimum, 1 is doing nothing;

@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causal_bayes_opt.acquisition.discrepancy import CorrectedOutcomeModel, corrected
+from causal_bayes_opt.acquisition.discrepancy import CorrectedOutcomeModel, Experiments, corrected
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.smooth_outcome import N_MEMBERS, SmoothOutcomeModel
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import make_intervention
+from causal_bayes_opt.core.scaling import Scaling
 
 VARIABLES = ("X", "W", "Y")
 RANGES = {"X": (-2.0, 2.0), "W": (-2.0, 2.0)}
@@ -53,11 +54,11 @@ def error(model, interventions):
 def test_what_was_measured_counts_where_it_was_measured(confounded):
     model, better = confounded
     assert isinstance(better, CorrectedOutcomeModel)
-    where = [{"X": x} for x in (-1.5, 0.0, 1.5)]
-    t, units = VARIABLES.index("Y"), better.scaling
-    outcomes = better.experiments.means * units.stds[t] + units.means[t]
+    done, t, units = better.experiments, VARIABLES.index("Y"), better.scaling
+    outcomes = dict(enumerate(done.means * units.stds[t] + units.means[t]))
+    foretold = {i: better.predict("Y", done.candidates.named(i, VARIABLES))[0] for i in outcomes}
     # The mean of 300 outcomes is known to 0.13; the model alone is up to 0.3 off.
-    assert [better.predict("Y", done)[0] for done in where] == pytest.approx(outcomes, abs=0.1)
+    assert foretold == pytest.approx(outcomes, abs=0.1)
     between = [{"X": x} for x in (-1.3, 0.2, 1.3)]
     assert error(better, between) < error(model, between)
 
@@ -68,8 +69,39 @@ def test_far_from_experiments_the_model_stays_and_its_spread_grows(confounded):
     shift = np.abs((better.means("Y", far) - model.means("Y", far)).mean(axis=1))
     assert shift[1] < shift[0]
     spread, before = better.means("Y", far).std(axis=1), model.means("Y", far).std(axis=1)
-    assert spread[0] < better.deviation
+    assert spread[0] < before[0]
     assert spread[1] > before[1]
+
+
+def test_doing_nothing_was_measured_too(confounded):
+    model, better = confounded
+    nothing = Candidates.of([{}], VARIABLES)
+    # The error of the mean of 200 observed rows, in deviations.
+    known_to = 1.0 / np.sqrt(200.0)
+    assert abs(better.means("Y", nothing).mean()) < 2.0 * known_to
+    assert better.means("Y", nothing).std() < 1.5 * known_to + model.means("Y", nothing).std()
+
+
+def test_which_outcomes_count():
+    buffer = ExperienceBuffer(VARIABLES)
+    buffer.add_observations(simulate(50, 0, 0.0, {}))
+    scaling = Scaling.of(buffer)
+    for number in range(150):
+        value = number / 100.0
+        name = "X" if number < 140 else "W"
+        row = simulate(1, number, 0.0, {name: value}).to_dict("records")[0]
+        buffer.add_intervention(make_intervention({name: value}), row)
+    buffer.add_intervention(make_intervention({"Y": 1.0}), {"X": 0.0, "W": 0.0, "Y": 1.0})
+    found = Experiments.of(buffer, "Y", scaling)
+    # Nothing at all with its 50 outcomes, and the latest of the others; none that set the target.
+    named = [found.candidates.named(i, VARIABLES) for i in range(len(found.means))]
+    assert len(named) == 128
+    assert found.counts[named.index({})] == 50
+    assert found.means[named.index({})] == pytest.approx(0.0, abs=1e-6)
+    assert {"W": 1.49} in named
+    assert {"X": 1.39} in named
+    assert {"X": 0.0} not in named
+    assert not any("Y" in done for done in named)
 
 
 def test_answers_are_those_of_predict_in_the_users_units(confounded):

@@ -7,14 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causal_bayes_opt.acquisition.baselines import oracle, random_choice, random_over_parents
+from causal_bayes_opt.acquisition.baselines import (
+    KnownSystem,
+    oracle,
+    random_choice,
+    random_over_parents,
+)
 from causal_bayes_opt.acquisition.learned import LearnedPolicy, TrainedPolicy
 from causal_bayes_opt.acquisition.policy import expected_improvement, recommend, thompson_sampling
 from causal_bayes_opt.acquisition.policy_network import PolicyConfig, PolicyNetwork
-from causal_bayes_opt.acquisition.search import MAX_TARGETS
+from causal_bayes_opt.acquisition.search import MAX_TARGETS, search, tried_so_far
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.benchmarks.problems import named_problem
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.intervention import Problem, make_intervention
+from causal_bayes_opt.core.mechanisms import from_function, linear
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ProblemError
@@ -208,3 +215,44 @@ def test_state_takes_whole_graphs_from_a_surrogate_that_draws_them(frame):
     parents = state.graphs[:, :, 2].mean(axis=0)
     # 64 independent graphs: four standard errors of a share.
     assert np.abs(parents - state.posterior.marginal_vector()).max() < 4 * 0.5 / np.sqrt(64)
+
+
+def test_search_starts_from_what_was_tried_with_its_own_values():
+    """An optimum that is narrower than any grid, known from an experiment at the end of a range."""
+    low, high, name = -0.62, 0.04, "a"
+    assert low + 1.0 * (high - low) > high
+    scm = SCM(
+        ("a", "b", "Y"),
+        {
+            "a": linear([], []),
+            "b": linear([], []),
+            "Y": from_function(["a", "b"], lambda a, b: a**2 - np.exp(-4000.0 * (b - 0.3337) ** 2)),
+        },
+        "Y",
+    )
+    problem = Problem(scm.variables, "Y", ranges={name: (low, high), "b": (-1.0, 1.0)})
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 50, seed=0))
+    for done in ({name: high, "b": 0.3337}, {name: high}, {name: 9.0}, {"b": 0.1, "Y": 1.0}):
+        frame = sample(scm, 1, intervention=done, seed=1).drop(columns="do")
+        buffer.add_intervention(make_intervention(done), frame.to_dict("records")[0])
+    state = AcquisitionState(buffer, problem, {})
+    model = KnownSystem.of(scm)
+    known = tried_so_far(state, model, MAX_TARGETS)
+    named = [known.candidates.named(i, scm.variables) for i in range(len(known.means))]
+    assert named[0] == {}
+    assert len(named) == 3
+    assert {name: high} in named
+    key = jax.random.key(0)
+    found = search(state, model, lambda means: -means[:, 0], key, MAX_TARGETS, known)
+    best = found.candidates.named(int(found.scores.argmax()), scm.variables)
+    assert best["b"] == pytest.approx(0.3337, abs=0.01)
+    assert found.candidates.values.max() <= 1.0
+    on_a = found.candidates.there & (found.candidates.columns == 0)
+    assert found.candidates.values[on_a].max() <= high
+
+
+def test_oracle_knows_systems_with_variables_that_nobody_sees():
+    named = named_problem("complete")
+    state = AcquisitionState(named.data(20, 2, 0), named.problem, {})
+    best = oracle(named.scm)(state, jax.random.key(0))
+    assert best.predicted_mean < 0.9 * named.optimum

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from causal_bayes_opt.acquisition import smooth_functions
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
 from causal_bayes_opt.acquisition.members import with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates
@@ -149,6 +150,56 @@ def test_outcomes_of_one_experiment_count_less_each_and_more_together():
     assert few[:3].tolist() == many[:3].tolist() == [1.0, 1.0, 1.0]
     assert few[3:].sum() > 9.0
     assert few[3:].sum() < many[3:].sum() < 100.0
+
+
+def test_fewer_rows_of_experiments_weigh_what_all_did():
+    rng = np.random.default_rng(3)
+    mask = np.zeros((1030, 2), dtype=bool)
+    mask[20:, 0] = True
+    values = rng.normal(size=mask.shape)
+    values[20:1020, 0] = np.repeat([0.5, 1.5], 500)
+    evidence = Evidence.of(values, mask)
+    fewer = evidence.fewer(120)
+    assert len(fewer.values) < 20 + 120
+    # Observed rows and experiments that were done once are all there.
+    assert (fewer.kind < 0).sum() == 20
+    assert len(np.unique(fewer.kind)) == len(np.unique(evidence.kind)) == 1 + 2 + 10
+    for kind in np.unique(evidence.kind):
+        own, left = (some.worth[some.kind == kind].sum() for some in (evidence, fewer))
+        assert left == pytest.approx(own)
+
+
+def test_scales_are_learned_anew_with_every_tenth_experiment_only():
+    rng = np.random.default_rng(4)
+    mask = np.zeros((55, 2), dtype=bool)
+    mask[40:, 0] = True
+    values = rng.normal(size=mask.shape)
+    values[50:, 0] = values[40, 0]  # an experiment done again, and again
+
+    def rows(n):
+        return smooth_functions._learn_from(Evidence.of(values[:n], mask[:n]), (1, (0,)))
+
+    for ours, theirs in zip(rows(50), rows(55), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_row_that_counts_twice_is_the_row_twice(function):
+    x, y, scales, domain, waves = function
+    there, worth = np.ones(2, bool), np.where(np.arange(len(y)) < 10, 2.0, 1.0)
+    again = np.concatenate([np.arange(len(y)), np.arange(10)])
+    is_new = np.arange(len(y)) % 3 == 0
+    with double():
+        short = smooth.fit_weights(x, y, worth, there, scales, domain, waves)
+        every = smooth.fit_weights(
+            x[again], y[again], np.ones(len(again)), there, scales, domain, waves
+        )
+        foretold = smooth.log_predictive(x, y, worth, is_new, there, scales, domain, waves)
+        in_full = smooth.log_predictive(
+            x[again], y[again], np.ones(len(again)), is_new[again], there, scales, domain, waves
+        )
+    np.testing.assert_allclose(short.mean, every.mean, atol=1e-8)
+    np.testing.assert_allclose(short.scale, every.scale, atol=1e-8)
+    assert float(foretold) == pytest.approx(float(in_full))
 
 
 def test_representatives_average_like_all_rows():

@@ -37,19 +37,24 @@ class Experiments(NamedTuple):
 
     @classmethod
     def of(cls, buffer: ExperienceBuffer, target: str, scaling: Scaling) -> Experiments:
-        """Outcomes of equal experiments are averaged; those that set the target are left out."""
-        values, mask = buffer.rows()
+        """Outcomes of equal experiments are averaged; those that set the target are left out.
+
+        To set nothing is one of them. Of very many kinds those with most outcomes are kept, among
+        equals the latest.
+        """
+        values, mask = buffer.all_rows()
         t = buffer.get_variable_names().index(target)
-        used = mask.any(axis=1) & ~mask[:, t]
-        outcomes = scaling.apply(values)[used, t]
-        rows = np.hstack([mask[used], np.where(mask[used], values[used], 0.0)])
-        kinds, kind, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-        means = np.bincount(kind.ravel(), weights=outcomes, minlength=len(kinds)) / counts
-        kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST])
-        d = values.shape[1]
-        done = kinds[kept]
-        candidates = Candidates.of_rows(done[:, d:], done[:, :d] > 0)
-        return cls(candidates, means[kept], counts[kept])
+        used = np.isfinite(values[:, t]) & ~mask[:, t]
+        values, mask = values[used], mask[used]
+        rows = np.hstack([mask, np.where(mask, values, 0.0)])
+        kinds, first, kind, counts = np.unique(
+            rows, axis=0, return_index=True, return_inverse=True, return_counts=True
+        )
+        total = np.bincount(kind.ravel(), weights=scaling.apply(values)[:, t], minlength=len(kinds))
+        kept = np.sort(np.lexsort((-first, -counts))[:_MOST])
+        d = len(scaling.means)
+        candidates = Candidates.of_rows(kinds[kept, d:], kinds[kept, :d] > 0)
+        return cls(candidates, total[kept] / counts[kept], counts[kept])
 
 
 def corrected(
@@ -70,10 +75,10 @@ def corrected(
         rng: draws how far members lie off the mean difference.
     """
     done = Experiments.of(buffer, model.target, model.scaling)
-    if not len(done.means):
+    if not done.candidates.there.any():
         return model
-    values, _ = buffer.rows()
-    ends = np.stack([values.min(axis=0), values.max(axis=0)], axis=1)
+    values, _ = buffer.all_rows()
+    ends = np.stack([np.nanmin(values, axis=0), np.nanmax(values, axis=0)], axis=1)
     for name, limits in ranges.items():
         ends[model.variables.index(name)] = limits
     expected, within = model.outcomes(done.candidates)
@@ -105,8 +110,8 @@ class CorrectedOutcomeModel:
         root: Cholesky factor of the experiments' covariance ``[n, n]``.
         weights: of the experiments in each member's difference ``[n, n_members]``.
         deviation: standard deviation of the difference, in standard deviations of the target.
-        normals: how far each member's difference lies off its mean, in deviations; their mean is
-            0 and their variance 1 ``[n_members]``.
+        normals: how far each member's difference lies off its mean, in deviations, everywhere
+            alike; their mean is 0 and their variance 1 ``[n_members]``.
     """
 
     model: SmoothOutcomeModel
@@ -159,24 +164,16 @@ def _correlation(first: Candidates, second: Candidates, ends: np.ndarray) -> np.
     A variable adds a shared part, and one that is a squared exponential where both set it, 1 where
     neither does and 0 where one does.
     """
-    is_set, level = zip(*(_dense(own, ends) for own in (first, second)), strict=True)
+    width = ends[:, 1] - ends[:, 0]
+    is_set, value = zip(
+        *(own.spread(own.values, len(ends)) for own in (first, second)), strict=True
+    )
+    level = [(own - ends[:, 0]) / width for own in value]
     both = is_set[0][:, None] & is_set[1][None]
     neither = ~is_set[0][:, None] & ~is_set[1][None]
     near = np.exp(-0.5 * ((level[0][:, None] - level[1][None]) / _LENGTH) ** 2)
     own = np.where(both, near, neither)
     return np.asarray((_SHARED + (1.0 - _SHARED) * own).prod(axis=-1))
-
-
-def _dense(candidates: Candidates, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each candidate sets, bool ``[n, n_vars]``, and where in the ranges, 0 to 1."""
-    n, d = len(candidates.columns), len(ends)
-    is_set, level = np.zeros((n, d), dtype=bool), np.zeros((n, d))
-    row, slot = np.nonzero(candidates.there)
-    column = candidates.columns[row, slot]
-    width = np.maximum(ends[:, 1] - ends[:, 0], 1e-12)
-    is_set[row, column] = True
-    level[row, column] = (candidates.values[row, slot] - ends[column, 0]) / width[column]
-    return is_set, level
 
 
 def _log_evidence(residuals: np.ndarray, covariance: np.ndarray) -> float:

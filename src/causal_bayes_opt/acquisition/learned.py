@@ -115,7 +115,8 @@ class LearnedPolicy:
         values = {}
         for i in np.flatnonzero(np.asarray(chosen)):
             low, high = state.range_of(names[i])
-            values[names[i]] = low + 0.5 * (float(place[i]) + 1.0) * (high - low)
+            value = low + 0.5 * (float(place[i]) + 1.0) * (high - low)
+            values[names[i]] = min(max(value, low), high)  # rounding can lead beyond
         model = LinearOutcomeModel.fit(state.buffer, graphs, k_model)
         mean, _, std = model.predict(state.problem.target, values)
         return Suggestion(

@@ -62,6 +62,14 @@ class Candidates(NamedTuple):
         )
         return {variables[column]: value for column, value in listed}
 
+    def spread(self, values: np.ndarray, n_vars: int) -> tuple[np.ndarray, np.ndarray]:
+        """What each sets, bool ``[n, n_vars]``, and values ``[n, n_slots]`` there, 0 elsewhere."""
+        row, slot = np.nonzero(self.there)
+        column = self.columns[row, slot]
+        is_set, level = np.zeros((len(self.columns), n_vars), bool), np.zeros((len(values), n_vars))
+        is_set[row, column], level[row, column] = True, values[row, slot]
+        return is_set, level
+
     def standardised(self, scaling: Scaling) -> np.ndarray:
         """The values in standardised units, 0 where padded."""
         unit = (self.values - scaling.means[self.columns]) / scaling.stds[self.columns]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -17,10 +17,8 @@ from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel,
 from causal_bayes_opt.acquisition.search import (
     MAX_TARGETS,
     Found,
-    Score,
     search,
-    signed_means,
-    tried,
+    tried_so_far,
 )
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
@@ -76,9 +74,9 @@ def expected_improvement(
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    done = _tried(state, model, max_targets)
+    done = tried_so_far(state, model, max_targets)
     best = done.means[done.best].mean()
-    found = search(state, model, partial(_improvement, best), k_search, max_targets=max_targets)
+    found = search(state, model, partial(_improvement, best), k_search, max_targets, done)
     if found.scores.max() < _WORTH_IT * (done.means[0].mean() - best):
         reason = "nothing promises much more than the best expected outcome so far: that again"
         return _suggestion(state, model, done.candidates, done.best, reason)
@@ -125,8 +123,8 @@ def recommend(
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    score: Score = _expected
-    found = search(state, model, score, k_search, max_targets=max_targets)
+    done = tried_so_far(state, model, max_targets)
+    found = search(state, model, _expected, k_search, max_targets, done)
     best = found.scores.max()
     near = np.flatnonzero(found.scores >= best - 0.01 * abs(best))
     sizes = found.candidates.there[near].sum(axis=1)
@@ -150,7 +148,7 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
         return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
     ranges = {name: state.range_of(name) for name in state.problem.may_set}
     target = state.problem.target
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(k_graphs)))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(keys.numbered(k_weights, 1))))
     doubted, weights = with_more_causes(graphs, state.problem.variables.index(target), rng)
     model = SmoothOutcomeModel.fit(state.buffer, doubted, target, k_weights, ranges, weights)
     return corrected(model, state.buffer, ranges, rng)
@@ -183,24 +181,6 @@ def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
     costs = [state.problem.cost(found.candidates.named(int(i), variables)) for i in near]
     sizes = found.candidates.there[near].sum(axis=1)
     return int(near[np.lexsort((-found.scores[near], sizes, np.array(costs)))[0]])
-
-
-class _Tried(NamedTuple):
-    """Doing nothing, and everything tried so far that may be done again."""
-
-    candidates: Candidates
-    means: np.ndarray  # [n, n_members], signed: always to be made small
-    best: int
-
-
-def _tried(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> _Tried:
-    is_set, values = tried(state, max_targets)
-    nothing = np.zeros((1, len(model.variables)))
-    candidates = Candidates.of_rows(
-        np.concatenate([nothing, values]), np.concatenate([nothing > 0, is_set])
-    )
-    means = signed_means(state, model, candidates)
-    return _Tried(candidates, means, int(means.mean(axis=1).argmin()))
 
 
 def _scale(state: AcquisitionState, model: OutcomeModel) -> float:

@@ -23,6 +23,7 @@ _GRID = 9  # values of each variable alone
 _DRAWN = 96  # interventions drawn over all variables
 _ROUNDS = (0.15, 0.06, 0.02)  # widths of the moves around the best, as shares of the ranges
 _KEPT, _MOVES = 8, 8
+_AGAIN = 32  # of what was tried, from which the search starts too
 _SPARSER = 0.25  # share of moves that leave out a variable, or take one in
 
 
@@ -34,18 +35,31 @@ class Found(NamedTuple):
     scores: np.ndarray  # [n]
 
 
+class Tried(NamedTuple):
+    """Doing nothing, which comes first, and all different experiments that may be done again."""
+
+    candidates: Candidates
+    means: np.ndarray  # [n, n_members], signed: always to be made small
+
+    @property
+    def best(self) -> int:
+        """Which of them has the best expected outcome."""
+        return int(self.means.mean(axis=1).argmin())
+
+
 def search(
     state: AcquisitionState,
     model: OutcomeModel,
     score: Score,
     key: jax.Array,
     max_targets: int = MAX_TARGETS,
+    tried: Tried | None = None,
 ) -> Found:
     """Score interventions on up to `max_targets` of the variables that seem to matter most.
 
     Where expected outcomes are linear in what is set, all corners of the ranges. Elsewhere a grid
-    for each variable alone, draws over sets of variables and all that was tried, then moves around
-    the best.
+    for each variable alone, draws over sets of variables and the best of what was tried, then moves
+    around the best of all these.
     """
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
@@ -60,12 +74,11 @@ def search(
     def look(units: np.ndarray) -> Found:
         return _looked_at(state, model, score, _scaled(units, columns, ends, width))
 
-    is_set, values = (array[:, columns] for array in tried(state, width))
-    again = np.where(is_set, (values - ends[:, 0]) / (ends[:, 1] - ends[:, 0]), np.nan)
-    units = np.concatenate(
-        [_first_round(rng, len(names), width), again[is_set.any(axis=1)]],
-    )
+    units = _first_round(rng, len(names), width)
     found = look(units)
+    if tried is not None:
+        before, again = _again(tried, score, columns, ends, width)
+        units, found = np.concatenate([units, before]), _joined(found, again)
     for step in _ROUNDS:
         moved = _moves(rng, _best(units, found), step, width)
         units, found = np.concatenate([units, moved]), _joined(found, look(moved))
@@ -73,20 +86,37 @@ def search(
     return _joined(found, look(sparser)) if len(sparser) else found
 
 
-def tried(state: AcquisitionState, max_targets: int) -> tuple[np.ndarray, np.ndarray]:
-    """Different experiments so far that may be done again: what they set, and to which values.
-
-    Returns:
-        bool ``[n, n_vars]``, and values in the user's units, 0 where not set.
-    """
+def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
+    """What was tried within the ranges, on few enough variables; the target was not set."""
     values, mask = state.buffer.all_rows()
     variables, may = state.problem.variables, state.problem.may_set
-    mask[:, variables.index(state.problem.target)] = False
     ends = np.array([state.range_of(v) if v in may else (np.inf, -np.inf) for v in variables])
     inside = (ends[:, 0] <= values) & (values <= ends[:, 1])
     used = (inside | ~mask).all(axis=1) & mask.any(axis=1) & (mask.sum(axis=1) <= max_targets)
-    rows = np.unique(np.hstack([mask, np.where(mask, values, 0.0)])[used], axis=0)
-    return rows[:, : len(variables)] > 0, rows[:, len(variables) :]
+    rows = np.hstack([mask, np.where(mask, values, 0.0)])[used]
+    d = len(variables)
+    # In the order of `unique`, doing nothing comes first.
+    done = np.unique(np.vstack([np.zeros(2 * d), rows]), axis=0)
+    candidates = Candidates.of_rows(done[:, d:], done[:, :d] > 0)
+    return Tried(candidates, signed_means(state, model, candidates))
+
+
+def _again(
+    tried: Tried, score: Score, columns: np.ndarray, ends: np.ndarray, width: int
+) -> tuple[np.ndarray, Found]:
+    """The best of what was tried on these variables: as shares of the ranges, and as it was."""
+    own = tried.candidates
+    d = int(max(columns.max(), own.columns.max(initial=0))) + 1
+    is_set, value = own.spread(own.values, d)
+    possible = is_set.any(axis=1) & (is_set[:, columns].sum(axis=1) == is_set.sum(axis=1))
+    scores = np.where(possible, score(tried.means), -np.inf)
+    kept = np.argsort(-scores, kind="stable")[: min(_AGAIN, int(possible.sum()))]
+    low, high = ends.T
+    shares = (value[:, columns] - low) / (high - low)
+    units = np.where(is_set[:, columns], shares, np.nan)[kept]
+    spare = ((0, 0), (0, width - own.columns.shape[1]))
+    candidates = Candidates(*(np.pad(field[kept], spare) for field in own))
+    return units, Found(candidates, tried.means[kept], scores[kept])
 
 
 def signed_means(
@@ -182,7 +212,8 @@ def _scaled(units: np.ndarray, columns: np.ndarray, ends: np.ndarray, width: int
     chosen = np.take_along_axis(there, order, axis=1)
     shares = np.where(chosen, np.take_along_axis(units, order, axis=1), 0.0)
     low, high = ends[order, 0], ends[order, 1]
-    return Candidates(columns[order], chosen, low + shares * (high - low))
+    # Rounding must not lead beyond an end.
+    return Candidates(columns[order], chosen, np.clip(low + shares * (high - low), low, high))
 
 
 def _most_relevant(state: AcquisitionState, model: OutcomeModel) -> list[str]:

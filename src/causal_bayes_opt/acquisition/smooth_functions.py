@@ -67,6 +67,7 @@ class Evidence(NamedTuple):
 
     values: np.ndarray  # standardised [n_rows, n_vars]
     mask: np.ndarray  # bool, likewise, True where set
+    kind: np.ndarray  # int, the same for outcomes of the same experiment, -1 observed [n_rows]
     worth: np.ndarray  # what each row counts, 0 to 1 [n_rows]
 
     @classmethod
@@ -78,12 +79,32 @@ class Evidence(NamedTuple):
         likelihood (coarsening: Miller and Dunson, Journal of the American Statistical Association
         114, 2019); what they say of the outcome itself is for `discrepancy` to add.
         """
-        worth, tried = np.ones(len(values)), mask.any(axis=1)
+        kind, worth = np.full(len(values), -1), np.ones(len(values))
+        tried = mask.any(axis=1)
         rows = np.hstack([mask[tried], np.where(mask[tried], values[tried], 0.0)])
-        if len(rows):
-            _, kind, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-            worth[tried] = (_SURE / (_SURE + count - 1.0))[kind.ravel()]
-        return cls(values, mask, worth)
+        _, own, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+        kind[tried] = own.ravel()
+        worth[tried] = (_SURE / (_SURE + count - 1.0))[kind[tried]]
+        return cls(values, mask, kind, worth)
+
+    def at(self, rows: np.ndarray) -> Evidence:
+        """Some of the rows."""
+        return Evidence(*(field[rows] for field in self))
+
+    def fewer(self, most: int) -> Evidence:
+        """About so many rows of experiments, from all alike, worth as much as all of them were.
+
+        Observed rows stay. Where there are more experiments than that, some are left out.
+        """
+        kinds = thinned(np.unique(self.kind[self.kind >= 0]), most)
+        share = most // max(len(kinds), 1)
+        kept, worth = [np.flatnonzero(self.kind < 0)], self.worth.copy()
+        for kind in kinds:
+            own = np.flatnonzero(self.kind == kind)
+            some = thinned(own, share)
+            worth[some] *= len(own) / len(some)
+            kept.append(some)
+        return self._replace(worth=worth).at(np.concatenate(kept))
 
 
 def learn(
@@ -138,16 +159,17 @@ def _learn_from(evidence: Evidence, mechanism: Mechanism) -> smooth.Rows:
     They change with every tenth experiment only, so that what was learned can be kept.
     """
     node, parents = mechanism
-    values, mask, worth = evidence
-    tried = mask.any(axis=1)
-    every = np.flatnonzero(tried & ~mask[:, node])
+    tried = evidence.kind >= 0
+    every = np.flatnonzero(tried & ~evidence.mask[:, node])
     every = every[: len(every) // _EVERY * _EVERY]
-    kinds = smooth.averaged(values[every][:, parents], values[every, node], worth[every])
+    some = Evidence.of(evidence.values[every], evidence.mask[every])
+    kinds = smooth.averaged(some.values[:, parents], some.values[:, node], some.worth)
     often = np.argsort(-kinds.worth, kind="stable")[: min(_TRIED, int((kinds.worth > 1).sum()))]
     once = thinned(np.flatnonzero(kinds.worth <= 1), _TRIED - len(often))
     experiments = kinds.at(np.concatenate([often, once]))
     observed = thinned(np.flatnonzero(~tried), smooth.LEARN_FROM - len(experiments.worth))
-    return smooth.Rows.of(values[observed][:, parents], values[observed, node]).and_of(experiments)
+    seen = evidence.values[observed]
+    return smooth.Rows.of(seen[:, parents], seen[:, node]).and_of(experiments)
 
 
 def thinned(rows: np.ndarray, most: int) -> np.ndarray:
@@ -161,9 +183,9 @@ def condition(
     functions: Functions, distinct: Sequence[Mechanism], evidence: Evidence, waves: np.ndarray
 ) -> smooth.Weights:
     """Condition mechanisms on rows; arguments as in `learn`, leading axis ``[n_functions]``."""
-    values, mask, worth = evidence
-    rows = bucket(len(values), 64)
-    padded, counted = pad(values, rows), pad(worth[:, None] * ~mask, rows)
+    rows = bucket(len(evidence.values), 64)
+    padded = pad(evidence.values, rows)
+    counted = pad(evidence.worth[:, None] * ~evidence.mask, rows)
     found = []
     with double():
         for i, (node, _) in enumerate(distinct):
@@ -182,12 +204,10 @@ def foretell(
 ) -> dict[tuple[int, ...], float]:
     """Log-densities of what experiments gave, by the parents in each mechanism of one variable."""
     node = distinct[0][0]
-    values, mask, worth = evidence
-    tried = np.flatnonzero(mask.any(axis=1) & ~mask[:, node])
-    kept = np.concatenate([np.flatnonzero(~mask.any(axis=1)), thinned(tried, _FORETOLD)])
-    rows = bucket(len(kept), 64)
-    x, y = pad(values[kept], rows), pad(values[kept, node], rows)
-    counted, is_new = pad(worth[kept], rows), pad(mask[kept].any(axis=1), rows)
+    kept = evidence.at(~evidence.mask[:, node]).fewer(_FORETOLD)
+    rows = bucket(len(kept.values), 64)
+    x, y = pad(kept.values, rows), pad(kept.values[:, node], rows)
+    counted, is_new = pad(kept.worth, rows), pad(kept.kind >= 0, rows)
     found = {}
     with double():
         for i, (_, parents) in enumerate(distinct):

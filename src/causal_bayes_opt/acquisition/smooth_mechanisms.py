@@ -96,6 +96,8 @@ def averaged(x: np.ndarray, y: np.ndarray, worth: np.ndarray) -> Rows:
     total = np.bincount(kind, weights=worth, minlength=n)
     mean = np.bincount(kind, weights=worth * y, minlength=n) / total
     scatter = np.bincount(kind, weights=worth * (y - mean[kind]) ** 2, minlength=n)
+    # What is worth less than one value says nothing of the noise beyond its mean.
+    scatter = np.where(total > 1.0, scatter, 0.0)
     # In the order in which they first came.
     return Rows(x[first], mean, total, scatter).at(np.argsort(first))
 
@@ -219,7 +221,7 @@ def _negative_log_posterior(free: Scales, found: _Found, there: jax.Array) -> ja
     half = jax.scipy.linalg.solve_triangular(root, found.mean, lower=True)
     evidence = -0.5 * half @ half - jnp.log(jnp.diag(root)).sum()
     # What single values say of the noise beyond their means.
-    more = jnp.where(is_row, jnp.maximum(found.worth - 1.0, 0.0), 0.0).sum()
+    more = jnp.maximum(found.worth - 1.0, 0.0).sum()
     evidence -= more * jnp.log(scales.noise) + 0.5 * found.scatter / scales.noise**2
     centres = _prior(jnp.full_like(free.alone, 0.5), jnp.full_like(free.lengths, 1.0))
     far = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)

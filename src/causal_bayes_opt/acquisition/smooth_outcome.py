@@ -21,7 +21,7 @@ from causal_bayes_opt.core.scaling import Scaling
 
 N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
-_AT_ONCE = 32  # candidates, padded to a multiple
+_AT_ONCE, _MOST_FITTED = 32, 256  # candidates are padded to a multiple; beyond, to a power of two
 _HERD = 512  # observed rows among which those are chosen
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 
@@ -88,8 +88,8 @@ class SmoothOutcomeModel:
     ) -> SmoothOutcomeModel:
         """Choose members among the graphs, bool ``[n, n_vars, n_vars]``, and draw mechanisms.
 
-        Members are drawn by how well the target's mechanism, as observed rows alone would have it,
-        foretold what came out of experiments.
+        Members are drawn by how well the target's mechanism, conditioned on observed rows alone
+        (its scales are learned from all), foretold what came out of experiments.
 
         Args:
             buffer: all rows; one informs every variable that was not set in it.
@@ -182,16 +182,11 @@ class SmoothOutcomeModel:
     def _follow(self, candidates: Candidates, rows: np.ndarray) -> np.ndarray:
         """The target's mechanism ``[n_candidates, n_members, n_rows]`` where rows are led to."""
         n, d = len(candidates.columns), len(self.variables)
-        room, wide = -(-n // _AT_ONCE) * _AT_ONCE if n > 1 else 1, bucket(d, 8)
-        is_set, level = np.zeros((room, wide), dtype=bool), np.zeros((room, wide))
-        unit = candidates.standardised(self.scaling)
-        for slot in range(candidates.columns.shape[1]):
-            on = np.flatnonzero(candidates.there[:, slot])
-            is_set[on, candidates.columns[on, slot]] = True
-            level[on, candidates.columns[on, slot]] = unit[on, slot]
+        room, wide = _room(n), bucket(d, 8)
+        is_set, level = candidates.spread(candidates.standardised(self.scaling), d)
         found = _follow_rows(
-            jnp.asarray(is_set),
-            jnp.asarray(level, jnp.float32),
+            jnp.asarray(pad(is_set, room, wide)),
+            jnp.asarray(pad(level, room, wide), jnp.float32),
             jnp.asarray(pad(rows, len(rows), wide), jnp.float32),
             jnp.asarray(self.schedule.node),
             jnp.asarray(self.schedule.length),
@@ -201,6 +196,13 @@ class SmoothOutcomeModel:
             self.variables.index(self.target),
         )
         return np.asarray(found, dtype=np.float64)[:n]
+
+
+def _room(n: int) -> int:
+    """To how many candidates `n` are padded: each number is compiled."""
+    if n <= 1:
+        return 1
+    return -(-n // _AT_ONCE) * _AT_ONCE if n <= _MOST_FITTED else 1 << (n - 1).bit_length()
 
 
 def in_units(
