@@ -10,6 +10,7 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, UnknownNameError
+from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.network import (
     NetworkSurrogate,
     TrainedModel,
@@ -18,6 +19,7 @@ from causal_bayes_opt.surrogate.network import (
 )
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.protocol import EdgePrior, all_posteriors
+from causal_bayes_opt.surrogate.router import Router
 
 MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
 CARD = {"trained_on": {"n_vars": [3, 6], "n_obs": [20, 200]}}
@@ -126,3 +128,20 @@ def test_broken_or_missing_files_are_refused(trained, tmp_path):
         load_pretrained(tmp_path / "other.json")
     with pytest.raises(ModelError, match="no model is called 'linear-gausian-v1'"):
         load_pretrained("linear-gausian-v1")
+
+
+def test_network_without_an_answer_says_so_and_the_router_asks_exact_inference():
+    shipped = load_pretrained()
+    lost = jax.tree.map(lambda leaf: leaf * np.nan, shipped.params)
+    broken = NetworkSurrogate(TrainedModel("broken", shipped.model, lost, shipped.card))
+    scm = random_scm(0, 4, SystemDistribution())
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 300, seed=0))
+    with pytest.raises(MethodLimitError, match="'broken' has no answer"):
+        broken(buffer, "X1")
+    exact = exact_posterior(buffer, "X1")
+    answer = Router(exact_posterior, broken, broken)(buffer, "X1")
+    assert answer.marginals == exact.marginals
+    assert "instead" in answer.metadata["chosen_because"]
+    assert any("no answer" in warning for warning in answer.warnings)
+    with pytest.raises(MethodLimitError):
+        Router(None, broken, broken)(buffer, "X1")

@@ -158,6 +158,9 @@ def network_posteriors(
 
     Known and forbidden edges condition the network's distribution; another edge probability
     changes the odds of a set by its number of members.
+
+    Raises:
+        MethodLimitError: too many variables, or an answer that is not a number.
     """
     names = buffer.get_variable_names()
     if len(names) > VARIABLE_BUCKETS[-1]:
@@ -167,6 +170,12 @@ def network_posteriors(
         )
     rows = pad_rows(buffer)
     joint = jax.tree.map(np.asarray, _jitted_joint(trained.model)(trained.params, rows))
+    if not np.isfinite(joint.log_probs[: len(names)]).all():
+        raise MethodLimitError(
+            f"the network {trained.name!r} has no answer: single precision lost all digits on "
+            "these data, whose columns may follow from each other; leave one out, or ask for "
+            "exact inference"
+        )
     support = support_of(trained.card.get("trained_on", {}), buffer, trained.name)
     metadata = {
         "method": "network",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.errors import check_name
+from causal_bayes_opt.errors import MethodLimitError, check_name
 from causal_bayes_opt.surrogate.exact import MAX_UNCAPPED, exact_posterior
 from causal_bayes_opt.surrogate.network import NetworkSurrogate
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
@@ -33,6 +33,9 @@ _NOTHING_FITS = (
     "the data are neither linear Gaussian nor like those of the networks: the answer takes them "
     "for linear Gaussian"
 )
+_NO_NETWORK = "the network has no answer on these data: this one takes them for linear Gaussian"
+
+_Answer = TypeVar("_Answer")
 
 
 class Choice(NamedTuple):
@@ -74,8 +77,8 @@ class Router:
         key: jax.Array | None = None,
     ) -> ParentSetPosterior:
         """The posterior over the target's parent sets by the chosen surrogate."""
-        choice = self.choose(buffer)
-        return _because(choice.surrogate(buffer, target, prior=prior, key=key), choice)
+        choice, found = self._ask(buffer, lambda s: s(buffer, target, prior=prior, key=key))
+        return _because(found, choice)
 
     def posteriors(
         self,
@@ -89,14 +92,28 @@ class Router:
         Whole graphs are drawn by exact inference where the data and their number allow it: the
         linear network's posteriors are as good, but it has no distribution over whole graphs.
         """
-        choice, names = self.choose(buffer), buffer.get_variable_names()
-        found = choice.surrogate.posteriors(buffer, prior=prior, key=key)
+        choice, found = self._ask(buffer, lambda s: s.posteriors(buffer, prior=prior, key=key))
+        names = buffer.get_variable_names()
         draw, exact = found.draw_graphs, self.exact
         if choice.surrogate is self.linear and exact is not None and len(names) <= MAX_UNCAPPED:
             draw = exact.posteriors(buffer, prior=prior).draw_graphs
         return SystemPosterior(
             names, lambda name: _because(found[name], choice), draw, found.list_sets
         )
+
+    def _ask(
+        self, buffer: ExperienceBuffer, ask: Callable[[AllPosteriors], _Answer]
+    ) -> tuple[Choice, _Answer]:
+        """Ask the chosen surrogate; where a network has no answer, exact inference if it can."""
+        choice = self.choose(buffer)
+        try:
+            return choice, ask(choice.surrogate)
+        except MethodLimitError as error:
+            few = len(buffer.get_variable_names()) <= MAX_UNCAPPED
+            if self.exact is None or choice.surrogate is self.exact or not few:
+                raise
+            instead = Choice(self.exact, f"{error}: exact inference instead", (_NO_NETWORK,))
+            return instead, ask(self.exact)
 
     def choose(self, buffer: ExperienceBuffer) -> Choice:
         """The surrogate for a buffer, and why."""
