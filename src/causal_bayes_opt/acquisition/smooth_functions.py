@@ -19,7 +19,7 @@ _EVERY = 10  # experiments, before scales are learned anew
 _TRIED = 24  # kinds of experiments from which scales are learned
 _RARE = 0.01  # share of observed values at each end that are not usual
 _FORETOLD = 2048  # experiments from which is judged how well a mechanism foretells
-_SURE = 100.0  # outcomes of one experiment that many count as; see `worth`
+_SURE = 100.0  # outcomes of one experiment that many count as; see `Evidence`
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
 
 
