@@ -1,0 +1,95 @@
+"""Networks beside each other on the same fresh systems.
+
+``python -m benchmarks.networks MODEL MODEL ... [--systems N]``: names of shipped models or paths of
+headers. Prints a Markdown table of nats on the true parent sets, mean over all variables of a
+system, and what every further model has less the first, with 95 % intervals of paired differences.
+The seeds are those of no training step.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.peers import MECHANISMS, SIZES
+from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained
+from causal_bayes_opt.surrogate.predictor import Network, joint_of_many
+from causal_bayes_opt.surrogate.training import (
+    DesignDistribution,
+    SimulatedBatch,
+    TrainingDistribution,
+    simulate,
+)
+
+CHUNK = 80  # a multiple of those that are asked at once
+DESIGN = DesignDistribution(n_obs=(20, 512), max_experiments=120)
+SEED = 2**31 - 11
+
+
+@lru_cache(maxsize=8)
+def asked(model: Network) -> Any:
+    """A network's answers to many systems, compiled once a number of variables."""
+    return jax.jit(partial(joint_of_many, model))
+
+
+def losses(trained: TrainedModel, batch: SimulatedBatch) -> np.ndarray:
+    """Nats on the true sets, mean over the variables of each system ``[n]``."""
+    joint = asked(trained.model)(trained.params, batch.rows)
+    candidates, log_probs = np.asarray(joint.candidates), np.asarray(joint.log_probs)
+    parents = np.asarray(batch.parents)
+    members = np.take_along_axis(parents, candidates, axis=2)
+    row = (members << np.arange(members.shape[2])).sum(axis=2)
+    own = -np.take_along_axis(log_probs.astype(np.float64), row[..., None], axis=2)[..., 0]
+    return np.asarray(own.mean(axis=1))
+
+
+def batches(mechanism: str, n_vars: int, systems: int) -> Iterator[SimulatedBatch]:
+    """Fresh systems of one family and size, all noises that the mixed models are trained on."""
+    distribution = SystemDistribution(
+        n_vars=(n_vars, n_vars),
+        mechanisms=(mechanism,),
+        noises=("gaussian", "laplace", "uniform"),
+    )
+    for number in range(systems // CHUNK):
+        key = jax.random.fold_in(jax.random.key(SEED), number)
+        yield simulate(key, CHUNK, TrainingDistribution((distribution,), DESIGN))
+
+
+def told(values: np.ndarray, sign: str = "") -> str:
+    """Mean with half the width of its 95 % interval."""
+    return f"{values.mean():{sign}.4f} ± {1.96 * values.std() / np.sqrt(len(values)):.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", help="names, or paths of headers")
+    parser.add_argument("--systems", type=int, default=960, help="systems a cell")
+    options = parser.parse_args()
+    models = [load_pretrained(name) for name in options.models]
+    heads = [models[0].name, *(f"{other.name} - {models[0].name}" for other in models[1:])]
+    print(f"| mechanisms | d | {' | '.join(heads)} |\n|{'---|' * (2 + len(heads))}", flush=True)
+    everything = []
+    for mechanism in ("linear", *MECHANISMS):
+        for n_vars in SIZES:
+            parts = [
+                np.stack([losses(model, batch) for model in models])
+                for batch in batches(mechanism, n_vars, options.systems)
+            ]
+            found = np.concatenate(parts, axis=1)
+            everything.append(found)
+            print(f"| {mechanism} | {n_vars} | {_row(found)} |", flush=True)
+    print(f"| all | | {_row(np.concatenate(everything, axis=1))} |")
+
+
+def _row(found: np.ndarray) -> str:
+    return " | ".join([told(found[0]), *(told(other - found[0], "+") for other in found[1:])])
+
+
+if __name__ == "__main__":
+    main()
