@@ -20,14 +20,22 @@ from causal_bayes_opt.acquisition.search import (
     search,
     tried_so_far,
 )
+from causal_bayes_opt.acquisition.smooth_functions import (
+    Evidence,
+    Mechanism,
+    linear_is_likeliest,
+    usual_values,
+)
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
+from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
 
 _CAUTION = 0.5
 _WORTH_IT = 0.05  # of what has been gained so far
+_LOOKED_AT = 3  # likeliest parents
 _MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
@@ -144,7 +152,7 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     graphs = state.graphs
     if graphs is None:
         graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
-    if is_linear(state):
+    if is_linear(state, graphs):
         return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
     ranges = {name: state.range_of(name) for name in state.problem.may_set}
     target = state.problem.target
@@ -154,11 +162,26 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     return corrected(model, state.buffer, ranges, rng)
 
 
-def is_linear(state: AcquisitionState) -> bool:
-    """Whether the outcome model takes the mechanisms for linear."""
+def is_linear(state: AcquisitionState, graphs: np.ndarray) -> bool:
+    """Whether the outcome model takes the mechanisms for linear.
+
+    Observed rows must pass the check for linear Gaussian systems, and all rows must speak for a
+    linear mechanism of the target, given its three likeliest parents, rather than for another.
+    """
     if len(state.problem.variables) > _MOST_SMOOTH:
         return True
-    return looks_linear_gaussian(summary_of(state.buffer))
+    if not looks_linear_gaussian(summary_of(state.buffer)):
+        return False
+    names, target = state.problem.variables, state.problem.target
+    t, settable = names.index(target), state.problem.may_set
+    likeliest = np.argsort(-graphs[:, :, t].mean(axis=0), kind="stable")
+    parents = tuple(sorted(likeliest[likeliest != t][:_LOOKED_AT].tolist()))
+    scaling = Scaling.of(state.buffer)
+    values, mask = state.buffer.rows()
+    values = scaling.apply(values)
+    ranges = {name: state.range_of(name) for name in settable}
+    usual = usual_values(values, mask, scaling, names, ranges)
+    return linear_is_likeliest(Mechanism(t, parents), Evidence.of(values, mask), usual)
 
 
 def _improvement(best: float, means: np.ndarray) -> np.ndarray:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
+from causal_bayes_opt.acquisition.mechanism_scales import Scales
 from causal_bayes_opt.core.padding import bucket, double, pad
 from causal_bayes_opt.core.scaling import Scaling
-
-# A variable and its parents, by position.
-Mechanism: TypeAlias = tuple[int, tuple[int, ...]]
 
 _EVERY = 10  # experiments, before scales are learned anew
 _TRIED = 24  # kinds of experiments from which scales are learned
 _RARE = 0.01  # share of observed values at each end that are not usual
 _FORETOLD = 2048  # experiments from which is judged how well a mechanism foretells
 _SURE = 100.0  # outcomes of one experiment that many count as; see `Evidence`
+_SURELY_LINEAR = 2.0  # log-odds from which on a mechanism is taken for linear
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
+
+
+class Mechanism(NamedTuple):
+    """A variable and its parents, by position, and which scales: the likeliest (0) or a draw."""
+
+    node: int
+    parents: tuple[int, ...]
+    draw: int = 0
 
 
 class Functions(NamedTuple):
@@ -28,13 +36,13 @@ class Functions(NamedTuple):
 
     columns: jax.Array  # int [., n_slots]
     there: jax.Array  # bool [., n_slots]
-    scales: smooth.Scales
+    scales: Scales
     domain: smooth.Domain
 
 
 def room_for_parents(mechanisms: Sequence[Mechanism]) -> int:
     """Room for the parents of each mechanism: few sizes, as each is compiled, none too large."""
-    most = max(len(parents) for _, parents in mechanisms)
+    most = max(len(mechanism.parents) for mechanism in mechanisms)
     return max(most, 2) if most <= 4 else most + most % 2
 
 
@@ -123,53 +131,66 @@ def learn(
     there = np.zeros((room, slots), dtype=bool)
     scales, centre, half = [], np.zeros((room, slots)), np.ones((room, slots))
     low, high = np.full((room, slots), -1.0), np.ones((room, slots))
-    bent = smooth.bend(evidence.values, *usual.T)
-    for i, (node, parents) in enumerate(distinct):
+    bent = mechanism_scales.bend(evidence.values, *usual.T)
+    for i, mechanism in enumerate(distinct):
+        parents = mechanism.parents
         k = len(parents)
         columns[i, :k], there[i, :k] = parents, True
         low[i, :k], high[i, :k] = usual[list(parents)].T
-        rows = _learn_from(evidence, (node, parents))
-        room_alone = room_for_parents([(node, parents)])
-        own = smooth.learn_scales(rows, room_alone, low[i, :k], high[i, :k])
+        found = _learned(mechanism, evidence, usual)
+        own = jax.tree.map(lambda leaf, draw=mechanism.draw: leaf[draw], found.scales)
         scales.append(_widened(own, slots))
         reached = bent[:, parents]
         first = np.minimum(reached.min(axis=0), low[i, :k])
         last = np.maximum(reached.max(axis=0), high[i, :k])
         centre[i, :k] = (first + last) / 2
         half[i, :k] = (last - first) / 2 + _REACH * own.lengths[:k]
-    stacked: smooth.Scales = jax.tree.map(lambda *leaves: np.stack(leaves), *scales)
+    stacked: Scales = jax.tree.map(lambda *leaves: np.stack(leaves), *scales)
     domain = smooth.Domain(*_any(centre, half, low, high))
     arrays: list[Any] = [columns, there, stacked, domain]
     return Functions(*arrays)
 
 
-def _widened(scales: smooth.Scales, slots: int) -> smooth.Scales:
+def linear_is_likeliest(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> bool:
+    """Whether rows speak for a linear mechanism rather than for any other; as in `learn`."""
+    return bool(_learned(mechanism, evidence, usual).for_linear > _SURELY_LINEAR)
+
+
+def _learned(
+    mechanism: Mechanism, evidence: Evidence, usual: np.ndarray
+) -> mechanism_scales.Learned:
+    rows = learn_from(evidence, mechanism)
+    low, high = usual[list(mechanism.parents)].T
+    return mechanism_scales.learn_scales(rows, room_for_parents([mechanism]), low, high)
+
+
+def _widened(scales: Scales, slots: int) -> Scales:
     """Scales with room for more parents; what stands there is not looked at."""
     spare = slots - len(scales.alone)
     alone, lengths = (
         np.pad(leaf, (0, spare), constant_values=1.0) for leaf in (scales.alone, scales.lengths)
     )
     arrays: list[Any] = [scales.linear, alone, scales.together, lengths, scales.noise]
-    return smooth.Scales(*arrays)
+    return Scales(*arrays)
 
 
-def _learn_from(evidence: Evidence, mechanism: Mechanism) -> smooth.Rows:
+def learn_from(evidence: Evidence, mechanism: Mechanism) -> mechanism_scales.Rows:
     """The rows from which a mechanism's scales are learned.
 
     They change with every tenth experiment only, so that what was learned can be kept.
     """
-    node, parents = mechanism
+    node, parents = mechanism.node, mechanism.parents
     tried = evidence.kind >= 0
     every = np.flatnonzero(tried & ~evidence.mask[:, node])
     every = every[: len(every) // _EVERY * _EVERY]
     some = Evidence.of(evidence.values[every], evidence.mask[every])
-    kinds = smooth.averaged(some.values[:, parents], some.values[:, node], some.worth)
+    kinds = mechanism_scales.averaged(some.values[:, parents], some.values[:, node], some.worth)
     often = np.argsort(-kinds.worth, kind="stable")[: min(_TRIED, int((kinds.worth > 1).sum()))]
     once = thinned(np.flatnonzero(kinds.worth <= 1), _TRIED - len(often))
     experiments = kinds.at(np.concatenate([often, once]))
-    observed = thinned(np.flatnonzero(~tried), smooth.LEARN_FROM - len(experiments.worth))
+    observed = thinned(np.flatnonzero(~tried), mechanism_scales.LEARN_FROM - len(experiments.worth))
     seen = evidence.values[observed]
-    return smooth.Rows.of(seen[:, parents], seen[:, node]).and_of(experiments)
+    return mechanism_scales.Rows.of(seen[:, parents], seen[:, node]).and_of(experiments)
 
 
 def thinned(rows: np.ndarray, most: int) -> np.ndarray:
@@ -188,7 +209,8 @@ def condition(
     counted = pad(evidence.worth[:, None] * ~evidence.mask, rows)
     found = []
     with double():
-        for i, (node, _) in enumerate(distinct):
+        for i, mechanism in enumerate(distinct):
+            node = mechanism.node
             columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
             found.append(
                 smooth.fit_weights(
@@ -203,17 +225,17 @@ def foretell(
     functions: Functions, distinct: Sequence[Mechanism], evidence: Evidence, waves: np.ndarray
 ) -> dict[tuple[int, ...], float]:
     """Log-densities of what experiments gave, by the parents in each mechanism of one variable."""
-    node = distinct[0][0]
+    node = distinct[0].node
     kept = evidence.at(~evidence.mask[:, node]).fewer(_FORETOLD)
     rows = bucket(len(kept.values), 64)
     x, y = pad(kept.values, rows), pad(kept.values[:, node], rows)
     counted, is_new = pad(kept.worth, rows), pad(kept.kind >= 0, rows)
     found = {}
     with double():
-        for i, (_, parents) in enumerate(distinct):
+        for i, mechanism in enumerate(distinct):
             columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
             log_density = smooth.log_predictive(x[:, columns], y, counted, is_new, *own, waves)
-            found[parents] = float(log_density)
+            found[mechanism.parents] = float(log_density)
     return found
 
 

@@ -1,47 +1,24 @@
 """Gaussian-process mechanisms: how one variable follows from its parents, learned from rows.
 
-The prior of a mechanism over its standardised parents x is a Gaussian process with kernel
-
-    1 + a^2 x . x' + sum_i b_i^2 exp(-(x_i - x'_i)^2 / 2 l_i^2)
-      + c^2 exp(-sum_i (x_i - x'_i)^2 / 2 l_i^2)
-
-(a linear part, a smooth function of each parent alone as in Duvenaud, Nickisch and Rasmussen 2011,
-and one of all together) and Gaussian noise. Scales are learned by marginal likelihood. Functions
-are drawn in a basis: sines on an interval for each parent (Solin and Särkkä 2020), random Fourier
-features for all together (Rahimi and Recht 2007), so that a row is a rank-one step and the cost of
-a prediction does not depend on the number of rows.
+Its prior is that of `mechanism_scales`. Functions are drawn in a basis: sines on an interval for
+each parent (Solin and Särkkä 2020), random Fourier features for all together (Rahimi and Recht
+2007), so that a row is a rank-one step and the cost of a prediction does not depend on the number
+of rows.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
-from causal_bayes_opt.core.padding import double
+from causal_bayes_opt.acquisition.mechanism_scales import Scales, bend_with
 
-N_SINES, N_FEATURES = 32, 32
-LEARN_FROM = 72  # rows; more would be slower and hardly better
-_STEPS, _RATE = 30, 0.2
-_STARTS = (0.3, 1.5)  # length scales
-_SHORTEST, _LEAST_NOISE = 0.15, 0.01
+N_SINES, N_FEATURES = 32, 128
 # Of sin(pi r) / r in powers of r^2, for r from -1/2 to 1/2.
 _SERIES = [(-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
-
-
-class Scales(NamedTuple):
-    """What the kernel needs, for one mechanism; slots without a parent are not looked at."""
-
-    linear: jax.Array  # a, []
-    alone: jax.Array  # b [n_slots]
-    together: jax.Array  # c, []
-    lengths: jax.Array  # l [n_slots]
-    noise: jax.Array  # standard deviation, []
 
 
 class Domain(NamedTuple):
@@ -61,173 +38,9 @@ class Weights(NamedTuple):
     scale: jax.Array  # [n_basis, n_basis], root root'
 
 
-class Rows(NamedTuple):
-    """What was found of a variable, averaged where its parents had equal values."""
-
-    x: np.ndarray  # standardised parents [n, n_parents]
-    mean: np.ndarray  # of the variable, in its standardised units [n]
-    worth: np.ndarray  # how many values there are behind a mean, or count as such [n]
-    scatter: np.ndarray  # sum of squares around a mean [n]
-
-    @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> Rows:
-        """Rows as they are."""
-        return cls(x, y, np.ones(len(y)), np.zeros(len(y)))
-
-    def at(self, chosen: np.ndarray) -> Rows:
-        """Some of them."""
-        return Rows(*(field[chosen] for field in self))
-
-    def and_of(self, others: Rows) -> Rows:
-        """These, then others."""
-        return Rows(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
-
-
-def averaged(x: np.ndarray, y: np.ndarray, worth: np.ndarray) -> Rows:
-    """Average `y` over rows with equal parents.
-
-    Args:
-        x: standardised parents ``[n_rows, n_parents]``.
-        y: the variable ``[n_rows]``.
-        worth: what each row counts ``[n_rows]``.
-    """
-    _, first, kind = np.unique(x, axis=0, return_index=True, return_inverse=True)
-    kind, n = kind.ravel(), len(first)
-    total = np.bincount(kind, weights=worth, minlength=n)
-    mean = np.bincount(kind, weights=worth * y, minlength=n) / total
-    scatter = np.bincount(kind, weights=worth * (y - mean[kind]) ** 2, minlength=n)
-    # What is worth less than one value says nothing of the noise beyond its mean.
-    scatter = np.where(total > 1.0, scatter, 0.0)
-    # In the order in which they first came.
-    return Rows(x[first], mean, total, scatter).at(np.argsort(first))
-
-
 def n_basis(n_slots: int) -> int:
     """Number of basis functions for so many slots."""
     return 1 + n_slots + n_slots * N_SINES + N_FEATURES
-
-
-def bend(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Values ``[..., n]``: as they are between `low` and `high` ``[n]``, logarithms beyond."""
-    return np.asarray(_bend(np, x, low, high))
-
-
-def _bend(xp: Any, x: Any, low: Any, high: Any) -> Any:
-    inside = xp.clip(x, low, high)
-    return inside + xp.sign(x - inside) * xp.log1p(xp.abs(x - inside))
-
-
-def learn_scales(rows: Rows, n_slots: int, low: np.ndarray, high: np.ndarray) -> Scales:
-    """Learn the scales of one mechanism by marginal likelihood under weak priors.
-
-    Answers are kept by the rows: as long as these do not change, asking again costs nothing.
-
-    Args:
-        rows: at most `LEARN_FROM`.
-        n_slots: pad to so many parents.
-        low: see `bend`, ``[n_parents]``.
-        high: likewise.
-    """
-    both = np.stack([rows.x, bend(rows.x, low, high)])
-    outcomes = np.stack([rows.mean, rows.worth, rows.scatter])
-    return _remembered(
-        np.ascontiguousarray(both, np.float64).tobytes(),
-        np.ascontiguousarray(outcomes, np.float64).tobytes(),
-        rows.x.shape[1],
-        n_slots,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) -> Scales:
-    mean, worth, scatter = np.frombuffer(y_bytes).reshape(3, -1)
-    n = len(mean)
-    x = np.zeros((2, LEARN_FROM, n_slots))
-    x[:, :n, :n_parents] = np.frombuffer(x_bytes).reshape(2, n, n_parents)
-    padded = np.zeros((3, LEARN_FROM))
-    padded[:, :n] = mean, worth, scatter
-    with double():
-        found = _learn(*x, *padded, np.arange(n_slots) < n_parents)
-    kept: Scales = jax.tree.map(np.asarray, found)
-    return kept
-
-
-@jax.jit
-def _learn(
-    x: jax.Array,
-    bent: jax.Array,
-    mean: jax.Array,
-    worth: jax.Array,
-    scatter: jax.Array,
-    there: jax.Array,
-) -> Scales:
-    """Climb from each start; padded rows are worth 0."""
-    # Slots come first: the inner axis of what takes time is long then.
-    squares = jnp.where(there[:, None, None], (bent.T[:, :, None] - bent.T[:, None, :]) ** 2, 0.0)
-    found_at = _Found(x, squares, mean, worth, scatter.sum())
-    optimizer = optax.adam(_RATE)
-
-    def loss(free: Scales) -> jax.Array:
-        return _negative_log_posterior(free, found_at, there)
-
-    def climb(length: jax.Array) -> tuple[jax.Array, Scales]:
-        k = there.shape[0]
-        centres = _prior(jnp.full(k, 0.5), jnp.full(k, 1.0))
-        start = centres._replace(lengths=jnp.full(k, jnp.log(length)))
-
-        def step(carry: tuple[Scales, optax.OptState], _: None) -> tuple[tuple, None]:  # type: ignore[type-arg]
-            free, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(free), state)
-            return (optax.apply_updates(free, updates), state), None
-
-        (free, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=_STEPS)
-        return loss(free), free
-
-    losses, found = jax.lax.map(climb, jnp.asarray(_STARTS))
-    best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
-    return _natural(jax.tree.map(lambda leaf: leaf[best], found))
-
-
-def _prior(alone: jax.Array, lengths: jax.Array) -> Scales:
-    """Centres of the scales' log-normal priors, as logarithms."""
-    together, noise = jnp.asarray(0.3), jnp.asarray(0.5)
-    return Scales(*map(jnp.log, (jnp.asarray(1.0), alone, together, lengths, noise)))
-
-
-def _natural(free: Scales) -> Scales:
-    scales = Scales(*map(jnp.exp, free))
-    return scales._replace(lengths=_SHORTEST + scales.lengths, noise=_LEAST_NOISE + scales.noise)
-
-
-class _Found(NamedTuple):
-    x: jax.Array  # [n_rows, n_slots]
-    squares: jax.Array  # of distances between bent parents [n_slots, n_rows, n_rows]
-    mean: jax.Array  # [n_rows]
-    worth: jax.Array  # likewise, 0 where padded
-    scatter: jax.Array  # of all rows []
-
-
-def _negative_log_posterior(free: Scales, found: _Found, there: jax.Array) -> jax.Array:
-    scales = _natural(free)
-    away = found.squares / scales.lengths[:, None, None] ** 2
-    amplitudes = jnp.where(there, scales.alone**2, 0.0)[:, None, None]
-    alone = (amplitudes * jnp.exp(-0.5 * away)).sum(axis=0)
-    together = scales.together**2 * jnp.exp(-0.5 * away.sum(axis=0))
-    kernel = 1.0 + scales.linear**2 * (found.x @ found.x.T) + alone + together
-    is_row = found.worth > 0
-    both = is_row[:, None] & is_row[None, :]
-    noise = jnp.where(is_row, scales.noise**2 / jnp.maximum(found.worth, 1.0), 1.0)
-    root = jnp.linalg.cholesky(jnp.where(both, kernel, 0.0) + jnp.diag(noise))
-    half = jax.scipy.linalg.solve_triangular(root, found.mean, lower=True)
-    evidence = -0.5 * half @ half - jnp.log(jnp.diag(root)).sum()
-    # What single values say of the noise beyond their means.
-    more = jnp.maximum(found.worth - 1.0, 0.0).sum()
-    evidence -= more * jnp.log(scales.noise) + 0.5 * found.scatter / scales.noise**2
-    centres = _prior(jnp.full_like(free.alone, 0.5), jnp.full_like(free.lengths, 1.0))
-    far = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)
-    slots = jnp.where(there, far.alone + far.lengths, 0.0).sum()
-    loss: jax.Array = 0.5 * (far.linear + far.together + far.noise + slots) - evidence
-    return loss
 
 
 def basis(
@@ -302,7 +115,7 @@ def evaluate(
 
 def _angle(x: jax.Array, domain: Domain) -> jax.Array:
     """The argument of the first sine: 0 to pi over the interval, held at its ends."""
-    bent = _bend(jnp, x, domain.low, domain.high)
+    bent = bend_with(jnp, x, domain.low, domain.high)
     inside = jnp.clip(bent - domain.centre, -domain.half, domain.half) + domain.half
     return jnp.pi * inside / (2.0 * domain.half)
 
@@ -317,7 +130,7 @@ def _amplitudes(there: jax.Array, scales: Scales, domain: Domain) -> jax.Array:
 
 
 def _together(x: jax.Array, scales: Scales, domain: Domain, waves: jax.Array) -> jax.Array:
-    bent = _bend(jnp, x, domain.low, domain.high)
+    bent = bend_with(jnp, x, domain.low, domain.high)
     angles = (bent / scales.lengths) @ waves[:, :-1].T + 2 * jnp.pi * waves[:, -1]
     return scales.together * jnp.sqrt(2.0 / N_FEATURES) * _sine(angles + 0.5 * jnp.pi)
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from causal_bayes_opt.acquisition import smooth_functions as learned
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
-from causal_bayes_opt.acquisition.members import resample
+from causal_bayes_opt.acquisition.mechanism_scales import N_DRAWS
+from causal_bayes_opt.acquisition.members import resample, weightiest
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import ancestors, reachable, topological_order
@@ -22,6 +23,7 @@ from causal_bayes_opt.core.scaling import Scaling
 N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
 _AT_ONCE, _MOST_FITTED = 32, 256  # candidates are padded to a multiple; beyond, to a power of two
+_MOST_CAUSES = 16  # sets of causes of the target that are looked at
 _HERD = 512  # observed rows among which those are chosen
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 
@@ -32,7 +34,7 @@ class _Schedule(NamedTuple):
     node: np.ndarray  # int [n_members, n_steps]
     length: np.ndarray  # int [n_members], how many of the steps there are
     function: np.ndarray  # int [n_members, n_steps], position among the distinct mechanisms
-    distinct: list[learned.Mechanism]  # (variable, its parents)
+    distinct: list[learned.Mechanism]
 
     def users(self, mechanism: int) -> tuple[np.ndarray, np.ndarray]:
         """The members and steps at which one of the distinct mechanisms is followed."""
@@ -106,7 +108,11 @@ class SmoothOutcomeModel:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         t, settable = names.index(target), [names.index(name) for name in ranges]
         usual = learned.usual_values(values, mask, scaling, names, ranges)
-        causes = sorted({(t, _parents(graph, t)) for graph in graphs})
+        if log_weights is None:
+            log_weights = np.zeros(len(graphs))
+        kept = weightiest(graphs[:, :, t], log_weights, _MOST_CAUSES)
+        graphs, log_weights = graphs[kept], log_weights[kept]
+        causes = sorted({learned.Mechanism(t, _parents(graph, t)) for graph in graphs})
         slots = learned.room_for_parents(causes)
         foretold = learned.foretell(
             learned.learn(causes, evidence, slots, usual),
@@ -114,16 +120,17 @@ class SmoothOutcomeModel:
             evidence,
             learned.waves_of(slots),
         )
-        weights = np.array([foretold[_parents(graph, t)] for graph in graphs])
-        if log_weights is not None:
-            weights = weights + log_weights
-        graphs = graphs[resample(weights, N_MEMBERS, rng)]
+        weights = log_weights + np.array([foretold[_parents(graph, t)] for graph in graphs])
+        graphs = graphs[resample(weights, N_MEMBERS // 2, rng).repeat(2)]
         schedule = _schedule(graphs, t, settable)
         slots = max(slots, learned.room_for_parents(schedule.distinct))
         waves = learned.waves_of(slots)
         functions = learned.learn(schedule.distinct, evidence, slots, usual)
         posterior = learned.condition(functions, schedule.distinct, evidence, waves)
-        normals = rng.normal(size=(*schedule.node.shape, smooth.n_basis(slots)))
+        # Members come in pairs, one as far above its mechanisms' means as the other is below them.
+        shape = schedule.node.shape[1], smooth.n_basis(slots)
+        normals = rng.normal(size=(N_MEMBERS // 2, 1, *shape)) * np.array([1, -1])[:, None, None]
+        normals = normals.reshape(N_MEMBERS, *shape)
         draws = np.zeros_like(normals)
         for i in range(len(schedule.distinct)):
             members, steps = schedule.users(i)
@@ -243,11 +250,12 @@ def _parents(graph: np.ndarray, node: int) -> tuple[int, ...]:
 def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Schedule:
     """The mechanisms between what may be set and the target; nothing else can move."""
     steps: list[list[learned.Mechanism]] = []
-    for graph in graphs:
+    for m, graph in enumerate(graphs):
         wanted = ancestors(graph, target)
         reached = np.atleast_1d(reachable(graph)[list(settable)].any(axis=0))
+        draw = 1 + m // 2 % N_DRAWS
         own = [
-            (int(node), _parents(graph, node))
+            learned.Mechanism(int(node), _parents(graph, node), draw if node == target else 0)
             for node in topological_order(graph)
             if node == target or (wanted[node] and reached[node])
         ]
@@ -258,7 +266,7 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
     room = bucket(int(length.max()), 2)
     node, function = (np.zeros((len(graphs), room), dtype=int) for _ in range(2))
     for m, own in enumerate(steps):
-        node[m, : len(own)] = [step[0] for step in own]
+        node[m, : len(own)] = [step.node for step in own]
         function[m, : len(own)] = [place[step] for step in own]
     return _Schedule(node, length, function, distinct)
 

@@ -1,0 +1,239 @@
+"""How much and how fast a mechanism varies: the scales of its kernel, learned from rows.
+
+The prior of a mechanism over its standardised parents x is a Gaussian process with kernel
+
+    1 + a^2 x . x' + sum_i b_i^2 exp(-(x_i - x'_i)^2 / 2 l_i^2)
+      + c^2 exp(-sum_i (x_i - x'_i)^2 / 2 l_i^2)
+
+(a linear part, a smooth function of each parent alone as in Duvenaud, Nickisch and Rasmussen 2011,
+and one of all together) and Gaussian noise. A hundred rows leave much of the scales open, and what
+a mechanism does far from all rows hangs on them: their posterior counts, not its top alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from causal_bayes_opt.core.padding import double
+
+LEARN_FROM = 96  # rows; more would be slower and hardly better
+N_DRAWS = 4
+_STEPS, _RATE = 30, 0.2
+_SHORTEST, _LEAST_NOISE = 0.15, 0.01
+# What a mechanism may be like, as centres of the scales' priors: a, b, c, l, noise; and the length
+# from which to climb. Linear; mostly of each parent alone, of short or of long waves; mostly of all
+# together.
+_KINDS = np.array(
+    [
+        [1.0, 1e-3, 1e-3, 1.0, 0.5, 1.0],
+        [1.0, 0.5, 0.3, 1.0, 0.5, 0.3],
+        [1.0, 0.5, 0.3, 1.0, 0.5, 1.5],
+        [0.5, 0.2, 1.0, 1.5, 0.5, 1.5],
+    ]
+)
+
+
+class Scales(NamedTuple):
+    """What the kernel needs, for one mechanism; slots without a parent are not looked at."""
+
+    linear: jax.Array  # a, []
+    alone: jax.Array  # b [n_slots]
+    together: jax.Array  # c, []
+    lengths: jax.Array  # l [n_slots]
+    noise: jax.Array  # standard deviation, []
+
+
+class Rows(NamedTuple):
+    """What was found of a variable, averaged where its parents had equal values."""
+
+    x: np.ndarray  # standardised parents [n, n_parents]
+    mean: np.ndarray  # of the variable, in its standardised units [n]
+    worth: np.ndarray  # how many values there are behind a mean, or count as such [n]
+    scatter: np.ndarray  # sum of squares around a mean [n]
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray) -> Rows:
+        """Rows as they are."""
+        return cls(x, y, np.ones(len(y)), np.zeros(len(y)))
+
+    def at(self, chosen: np.ndarray) -> Rows:
+        """Some of them."""
+        return Rows(*(field[chosen] for field in self))
+
+    def and_of(self, others: Rows) -> Rows:
+        """These, then others."""
+        return Rows(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+
+
+def averaged(x: np.ndarray, y: np.ndarray, worth: np.ndarray) -> Rows:
+    """Average `y` over rows with equal parents.
+
+    Args:
+        x: standardised parents ``[n_rows, n_parents]``.
+        y: the variable ``[n_rows]``.
+        worth: what each row counts ``[n_rows]``.
+    """
+    _, first, kind = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    kind, n = kind.ravel(), len(first)
+    total = np.bincount(kind, weights=worth, minlength=n)
+    mean = np.bincount(kind, weights=worth * y, minlength=n) / total
+    scatter = np.bincount(kind, weights=worth * (y - mean[kind]) ** 2, minlength=n)
+    # What is worth less than one value says nothing of the noise beyond its mean.
+    scatter = np.where(total > 1.0, scatter, 0.0)
+    # In the order in which they first came.
+    return Rows(x[first], mean, total, scatter).at(np.argsort(first))
+
+
+def bend(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Values ``[..., n]``: as they are between `low` and `high` ``[n]``, logarithms beyond."""
+    return np.asarray(bend_with(np, x, low, high))
+
+
+def bend_with(xp: Any, x: Any, low: Any, high: Any) -> Any:
+    """The same with `xp`, NumPy or its JAX counterpart."""
+    inside = xp.clip(x, low, high)
+    return inside + xp.sign(x - inside) * xp.log1p(xp.abs(x - inside))
+
+
+class Learned(NamedTuple):
+    """What rows say of a mechanism's scales."""
+
+    scales: Scales  # the likeliest, then draws from their posterior, leading axis [1 + N_DRAWS]
+    for_linear: jax.Array  # log-odds of a linear mechanism against the likeliest other kind []
+
+
+def learn_scales(rows: Rows, n_slots: int, low: np.ndarray, high: np.ndarray) -> Learned:
+    """Learn the scales of one mechanism.
+
+    The posterior is a mixture of normals in the logarithms, one for each kind that a mechanism may
+    be of, by its evidence (Laplace's approximation). Answers are kept by the rows: as long as these
+    do not change, asking again costs nothing.
+
+    Args:
+        rows: at most `LEARN_FROM`.
+        n_slots: pad to so many parents.
+        low: see `bend`, ``[n_parents]``.
+        high: likewise.
+    """
+    both = np.stack([rows.x, bend(rows.x, low, high)])
+    outcomes = np.stack([rows.mean, rows.worth, rows.scatter])
+    return _remembered(
+        np.ascontiguousarray(both, np.float64).tobytes(),
+        np.ascontiguousarray(outcomes, np.float64).tobytes(),
+        rows.x.shape[1],
+        n_slots,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) -> Learned:
+    mean, worth, scatter = np.frombuffer(y_bytes).reshape(3, -1)
+    n = len(mean)
+    x = np.zeros((2, LEARN_FROM, n_slots))
+    x[:, :n, :n_parents] = np.frombuffer(x_bytes).reshape(2, n, n_parents)
+    padded = np.zeros((3, LEARN_FROM))
+    padded[:, :n] = mean, worth, scatter
+    # Always the same: which scales are drawn depends on the rows alone.
+    normals = np.random.default_rng(0).normal(size=(N_DRAWS, 3 + 2 * n_slots))
+    with double():
+        found = _learn(*x, *padded, np.arange(n_slots) < n_parents, normals)
+    kept: Learned = jax.tree.map(np.asarray, found)
+    return kept
+
+
+class _Found(NamedTuple):
+    x: jax.Array  # [n_rows, n_slots]
+    squares: jax.Array  # of distances between bent parents [n_slots, n_rows, n_rows]
+    mean: jax.Array  # [n_rows]
+    worth: jax.Array  # likewise, 0 where padded
+    scatter: jax.Array  # of all rows []
+
+
+@jax.jit
+def _learn(
+    x: jax.Array,
+    bent: jax.Array,
+    mean: jax.Array,
+    worth: jax.Array,
+    scatter: jax.Array,
+    there: jax.Array,
+    normals: jax.Array,
+) -> Learned:
+    """Climb to the top of each kind, and draw around it; padded rows are worth 0."""
+    # Slots come first: the inner axis of what takes time is long then.
+    squares = jnp.where(there[:, None, None], (bent.T[:, :, None] - bent.T[:, None, :]) ** 2, 0.0)
+    found = _Found(x, squares, mean, worth, scatter.sum())
+    optimizer = optax.adam(_RATE)
+
+    def climb(kind: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        each = jnp.ones_like(there, x.dtype)
+        centres = jax.tree.map(jnp.log, Scales(*_of_slots(kind[:5], each)))
+        start, natural = ravel_pytree(centres._replace(lengths=each * jnp.log(kind[5])))
+
+        def loss(free: jax.Array) -> jax.Array:
+            return _negative_log_posterior(natural(free), centres, found, there)
+
+        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+            free, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(free), state)
+            return (optax.apply_updates(free, updates), state), None
+
+        (free, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=_STEPS)
+        # The prior alone bends by 1, so that rows can only add to it at a top.
+        bends, axes = jnp.linalg.eigh(jax.hessian(loss)(free))
+        bends = jnp.maximum(bends, 1.0)
+        drawn = free + (normals / jnp.sqrt(bends)) @ axes.T
+        return loss(free) + 0.5 * jnp.log(bends).sum(), free, drawn
+
+    losses, tops, drawn = jax.lax.map(climb, jnp.asarray(_KINDS))
+    losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    shares = jnp.cumsum(jax.nn.softmax(-losses))
+    levels = (jnp.arange(N_DRAWS) + 0.5) / N_DRAWS
+    kind = jnp.minimum(jnp.searchsorted(shares, levels), len(_KINDS) - 1)
+    flat = jnp.concatenate([tops[jnp.argmin(losses)][None], drawn[kind, jnp.arange(N_DRAWS)]])
+    k = there.shape[0]
+    _, natural = ravel_pytree(Scales(*_of_slots(jnp.ones(5), jnp.ones(k))))
+    return Learned(
+        jax.vmap(lambda free: _natural(natural(free)))(flat), losses[1:].min() - losses[0]
+    )
+
+
+def _of_slots(kind: jax.Array, each: jax.Array) -> list[jax.Array]:
+    return [kind[0], kind[1] * each, kind[2], kind[3] * each, kind[4]]
+
+
+def _natural(free: Scales) -> Scales:
+    scales = Scales(*map(jnp.exp, free))
+    return scales._replace(lengths=_SHORTEST + scales.lengths, noise=_LEAST_NOISE + scales.noise)
+
+
+def _negative_log_posterior(
+    free: Scales, centres: Scales, found: _Found, there: jax.Array
+) -> jax.Array:
+    """Of the logarithms of scales, up to a constant."""
+    scales = _natural(free)
+    away = found.squares / scales.lengths[:, None, None] ** 2
+    amplitudes = jnp.where(there, scales.alone**2, 0.0)[:, None, None]
+    alone = (amplitudes * jnp.exp(-0.5 * away)).sum(axis=0)
+    together = scales.together**2 * jnp.exp(-0.5 * away.sum(axis=0))
+    kernel = 1.0 + scales.linear**2 * (found.x @ found.x.T) + alone + together
+    is_row = found.worth > 0
+    both = is_row[:, None] & is_row[None, :]
+    noise = jnp.where(is_row, scales.noise**2 / jnp.maximum(found.worth, 1.0), 1.0)
+    root = jnp.linalg.cholesky(jnp.where(both, kernel, 0.0) + jnp.diag(noise))
+    half = jax.scipy.linalg.solve_triangular(root, found.mean, lower=True)
+    evidence = -0.5 * half @ half - jnp.log(jnp.diag(root)).sum()
+    # What single values say of the noise beyond their means.
+    more = jnp.maximum(found.worth - 1.0, 0.0).sum()
+    evidence -= more * jnp.log(scales.noise) + 0.5 * found.scatter / scales.noise**2
+    far = jax.tree.map(lambda a, b: (a - b) ** 2, free, centres)
+    slots = jnp.where(there, far.alone + far.lengths, 0.0).sum()
+    loss: jax.Array = 0.5 * (far.linear + far.together + far.noise + slots) - evidence
+    return loss
