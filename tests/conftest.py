@@ -14,7 +14,21 @@ os.environ.setdefault(
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import jax
+import pytest
 from hypothesis import HealthCheck, settings
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 30_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs():
+    """Forget compiled programs when there are many: Linux ends a process with 65,530 maps."""
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()
+
 
 # The same examples in every run, and no time limit: an example may have to wait for a compilation.
 settings.register_profile(
