@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 MAPS = Path("/proc/self/maps")
-MOST_MAPS = 30_000
+MOST_MAPS = 20_000
 
 
 @pytest.fixture(autouse=True, scope="module")
