@@ -169,8 +169,19 @@ def rows_of(function, n, noise, seed=0):
 )
 def test_rows_tell_a_linear_mechanism_from_others(function, linear_is_right):
     mechanism = Mechanism(2, (0, 1))
-    found = [linear_is_likeliest(mechanism, *rows_of(function, 90, 0.3, seed)) for seed in range(4)]
-    assert found == [linear_is_right] * 4
+    found = [linear_is_likeliest(mechanism, *rows_of(function, 90, 0.3, seed)) for seed in range(8)]
+    assert found == [linear_is_right] * 8
+
+
+def test_few_rows_of_a_linear_mechanism_are_taken_for_linear():
+    """Few rows cannot speak for much; the simplest kind must not be what they are denied."""
+    mechanism = Mechanism(2, (0, 1))
+    found = [
+        linear_is_likeliest(mechanism, *rows_of(lambda x: x[:, 0] - 0.5 * x[:, 1], n, 0.3, seed))
+        for n in (8, 12, 20)
+        for seed in range(8)
+    ]
+    assert np.mean(found) > 0.8
 
 
 def test_scales_drawn_differ_the_less_the_more_rows_say_of_them():

@@ -152,7 +152,7 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     graphs = state.graphs
     if graphs is None:
         graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
-    if is_linear(state, graphs):
+    if is_linear(state):
         return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
     ranges = {name: state.range_of(name) for name in state.problem.may_set}
     target = state.problem.target
@@ -162,7 +162,7 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     return corrected(model, state.buffer, ranges, rng)
 
 
-def is_linear(state: AcquisitionState, graphs: np.ndarray) -> bool:
+def is_linear(state: AcquisitionState) -> bool:
     """Whether the outcome model takes the mechanisms for linear.
 
     Observed rows must pass the check for linear Gaussian systems, and all rows must speak for a
@@ -173,15 +173,16 @@ def is_linear(state: AcquisitionState, graphs: np.ndarray) -> bool:
     if not looks_linear_gaussian(summary_of(state.buffer)):
         return False
     names, target = state.problem.variables, state.problem.target
-    t, settable = names.index(target), state.problem.may_set
-    likeliest = np.argsort(-graphs[:, :, t].mean(axis=0), kind="stable")
-    parents = tuple(sorted(likeliest[likeliest != t][:_LOOKED_AT].tolist()))
+    marginals = state.posterior.marginals
+    likeliest = sorted(marginals, key=lambda name: -marginals[name])[:_LOOKED_AT]
+    parents = tuple(sorted(names.index(name) for name in likeliest))
     scaling = Scaling.of(state.buffer)
     values, mask = state.buffer.rows()
     values = scaling.apply(values)
-    ranges = {name: state.range_of(name) for name in settable}
+    ranges = {name: state.range_of(name) for name in state.problem.may_set}
     usual = usual_values(values, mask, scaling, names, ranges)
-    return linear_is_likeliest(Mechanism(t, parents), Evidence.of(values, mask), usual)
+    mechanism = Mechanism(names.index(target), parents)
+    return linear_is_likeliest(mechanism, Evidence.of(values, mask), usual)
 
 
 def _improvement(best: float, means: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ _TRIED = 24  # kinds of experiments from which scales are learned
 _RARE = 0.01  # share of observed values at each end that are not usual
 _FORETOLD = 2048  # experiments from which is judged how well a mechanism foretells
 _SURE = 100.0  # outcomes of one experiment that many count as; see `Evidence`
-_SURELY_LINEAR = 2.0  # log-odds from which on a mechanism is taken for linear
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
 
 
@@ -152,8 +151,8 @@ def learn(
 
 
 def linear_is_likeliest(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> bool:
-    """Whether rows speak for a linear mechanism rather than for any other; as in `learn`."""
-    return bool(_learned(mechanism, evidence, usual).for_linear > _SURELY_LINEAR)
+    """Whether a linear mechanism is likelier than any other kind; arguments as in `learn`."""
+    return bool(_learned(mechanism, evidence, usual).for_linear >= 0)
 
 
 def _learned(
