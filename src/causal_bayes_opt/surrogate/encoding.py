@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from causal_bayes_opt.surrogate import nonlinear as beyond
-from causal_bayes_opt.surrogate.local_scores import inverse, log_odds, set_scores
+from causal_bayes_opt.surrogate.local_scores import inverse, log_odds, ridged, set_scores
 from causal_bayes_opt.surrogate.posterior import all_subsets
 
 ENCODING_VERSION = 1
 MAX_CANDIDATES = 11
 SCALES = (0.5, 2.0)  # the prior's t: broad weights (BGe's default), and narrow ones
+_KEPT = 1e-6  # of the diagonal: less is left over of a variable only by rounding
 
 
 class Rows(NamedTuple):
@@ -234,7 +235,7 @@ def _regression(scatter: jax.Array, total: jax.Array, count: jax.Array) -> _Regr
     n_vars = scatter.shape[-1]
     eye = jnp.eye(n_vars)
     centred = scatter - total[:, :, None] * total[:, None, :] / (count + 1.0)[:, None, None]
-    inverted = inverse(centred + 0.5 * eye)
+    inverted = inverse(ridged(centred, 0.5, _KEPT))
     own = jnp.maximum(jnp.diagonal(jnp.diagonal(inverted, axis1=1, axis2=2)), 1e-9)
     row = inverted[jnp.arange(n_vars), jnp.arange(n_vars)]  # [j, i]
     coefficients = -row / own[:, None]
