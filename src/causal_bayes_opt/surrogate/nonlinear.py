@@ -8,18 +8,19 @@ Smith 2013 for linear systems with noise that is not Gaussian).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from causal_bayes_opt.surrogate.local_scores import inverse
+from causal_bayes_opt.surrogate.local_scores import inverse, ridged
 
 N_FUNCTIONS = 3
 SCALE = 1.0  # the prior's t of the weights of these functions
 _KNEE = 3.0
 _FARTHEST = 1e3  # standard deviations; float32 squares of sums stay finite
 _RIDGE = 1.0
+_KEPT = 3e-5  # of the diagonal: what is left over is told from rounding only above this
 # Entropies of a standard normal's log cosh(x) and of x exp(-x²/2) (Hyvärinen 1998).
 _LOG_COSH, _ODD_WEIGHT, _EVEN_WEIGHT = 0.37457, 7.4129, 79.047
 
@@ -32,18 +33,18 @@ class Nonlinear(NamedTuple):
     cells: jax.Array  # [n_rows, n_vars, 3]: value, full residual (both saturated), was it set
 
 
-def expand(values: jax.Array) -> jax.Array:
+def expand(values: Any, xp: Any = jnp) -> Any:
     """Functions ``[n_rows, n_vars, N_FUNCTIONS]`` of standardised values: x, and two that saturate.
 
     The second and third are the Hermite polynomials of ``3 tanh(x / 3)``, about uncorrelated for
-    Gaussian data.
+    Gaussian data. `xp` is NumPy or its JAX counterpart, as `values` are.
     """
-    s = _KNEE * jnp.tanh(values / _KNEE)
-    return jnp.stack(
+    s = _KNEE * xp.tanh(values / _KNEE)
+    return xp.stack(
         [
-            jnp.clip(values, -_FARTHEST, _FARTHEST),
-            (s**2 - 1.0) / jnp.sqrt(2.0),
-            (s**3 - 3.0 * s) / jnp.sqrt(6.0),
+            xp.clip(values, -_FARTHEST, _FARTHEST),
+            (s**2 - 1.0) / 2.0**0.5,
+            (s**3 - 3.0 * s) / 6.0**0.5,
         ],
         axis=-1,
     )
@@ -83,8 +84,8 @@ def _pairwise(
     gram, moment = _alone(free.sum(axis=0), scatter, total, n_functions)
 
     def fit(n: int) -> jax.Array:
-        ridge = gram[..., :n, :n] + _RIDGE * jnp.eye(n)
-        return jnp.einsum("jifg,jig->jif", inverse(ridge), moment[..., :n])
+        inverted = inverse(ridged(gram[..., :n, :n], _RIDGE, _KEPT))
+        return jnp.einsum("jifg,jig->jif", inverted, moment[..., :n])
 
     causes = [functions[..., f] for f in range(n_functions)]
 
@@ -141,9 +142,9 @@ def _full_residual(functions: jax.Array, free: jax.Array, scatter: jax.Array) ->
     nodes = jnp.arange(n_vars)
     own = jnp.repeat(jnp.eye(n_vars), n_functions, axis=1)  # [node, column]
     kept = (1.0 - own)[:, :, None] * (1.0 - own)[:, None, :]
-    ridge = scatter * kept + jnp.eye(n_vars * n_functions) * (2.0 * _RIDGE + own[:, None, :])
+    inverted = inverse(ridged(scatter * kept, 2.0 * _RIDGE + own, _KEPT))
     moment = scatter[nodes, :, nodes * n_functions]
-    weights = jnp.einsum("jab,jb->ja", inverse(ridge), moment * (1.0 - own))
+    weights = jnp.einsum("jab,jb->ja", inverted, moment * (1.0 - own))
     flat = functions.reshape(n_rows, n_vars * n_functions)
     residual = (functions[..., 0] - flat @ weights.T) * free
     count = free.sum(axis=0) + 1.0

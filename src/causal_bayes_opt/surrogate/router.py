@@ -29,10 +29,6 @@ from causal_bayes_opt.surrogate.support import (
 
 _FEWEST_ROWS = 8  # below, no check of the data says anything
 _NO_WORSE = 0.02  # nats
-_NOTHING_FITS = (
-    "the data are neither linear Gaussian nor like those of the networks: the answer takes them "
-    "for linear Gaussian"
-)
 _NO_NETWORK = "the network has no answer on these data: this one takes them for linear Gaussian"
 
 _Answer = TypeVar("_Answer")
@@ -53,10 +49,9 @@ class Router:
     Data that pass a check for linear Gaussian systems go to the network for these where its
     measured accuracy is no worse than that of exact inference and the data lie inside what it was
     trained on; otherwise to exact inference, as far as that needs no limit on parents. Other data
-    go to the network that knows nonlinear mechanisms where they lie inside what it was trained on.
-    Data that nothing fits go to exact inference with a warning, since a network outside of its
-    training is wrong without noticing; and to the network where there are too many variables for
-    that. The metadata of an answer say which was chosen, and why.
+    go to the network that knows nonlinear mechanisms; outside of what it was trained on it warns,
+    and is still better there than inference for systems that these are not (`docs/accuracy.md`).
+    The metadata of an answer say which was chosen, and why.
 
     Attributes:
         exact: exact inference; None leaves the choice among the networks.
@@ -120,18 +115,10 @@ class Router:
         few = buffer.n_observations < _FEWEST_ROWS
         if few or looks_linear_gaussian(summary_of(buffer)):
             return self._choose_linear(buffer)
-        d = len(buffer.get_variable_names())
-        outside = _support(self.mixed, buffer).outside
-        if not outside:
-            return Choice(
-                self.mixed, "the data are not linear Gaussian: the network knows other systems"
-            )
-        if self.exact is None or d > MAX_UNCAPPED:
+        if _support(self.mixed, buffer).outside:
             return Choice(self.mixed, "the data are not linear Gaussian, and unlike any training")
         return Choice(
-            self.exact,
-            "the data are not linear Gaussian, and unlike what the networks were trained on",
-            (f"{_NOTHING_FITS} ({outside[0]})",),
+            self.mixed, "the data are not linear Gaussian: the network knows other systems"
         )
 
     def _choose_linear(self, buffer: ExperienceBuffer) -> Choice:

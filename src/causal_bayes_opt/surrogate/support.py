@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.surrogate.linearity import log_odds_of_linear
 from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
 
 # What each number is called in a warning.
@@ -23,12 +24,11 @@ SUMMARIES = {
     "tails": "largest excess kurtosis",
     "correlation": "largest correlation",
     "unexplained": "smallest share of a variable that the others do not explain",
-    "curvature": "evidence against linear mechanisms, -log10 p",
+    "curvature": "evidence against linear mechanisms, nats",
     "residual_tails": "evidence against Gaussian noise, -log10 p",
 }
 _COUNTS = ("n_vars", "n_obs", "set_at_once")
-_LINEAR_GAUSSIAN = ("curvature", "residual_tails")
-_REFUSED_AT = 3.0  # -log10 p: one in 1,000 linear Gaussian systems is taken for another by each
+_REFUSED_AT = 3.0  # -log10 p: residuals of one in 1,000 Gaussian systems are taken for others
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
 _INNER = (0.005, 0.995)
 _SYSTEMS = 1000
@@ -70,7 +70,7 @@ def _summarised(rows: bytes, shape: tuple[int, int]) -> dict[str, float]:
         "tails": float(_excess(z).max()),
         "correlation": float(np.abs(correlation - np.eye(d)).max()),
         "unexplained": float(unexplained.min()),
-        "curvature": _curvature(z, residual),
+        "curvature": max(-log_odds_of_linear(z), 0.0) if d > 1 else 0.0,
         "residual_tails": _not_gaussian(residual),
     }
 
@@ -93,8 +93,9 @@ def measure_support(
     }
     sizes = [part.n_vars for part in distribution.systems]
     ranges["n_vars"] = [min(low for low, _ in sizes), max(high for _, high in sizes)]
-    ranges["n_obs"] = list(distribution.design.n_obs)
-    ranges["set_at_once"] = [0, 2 if distribution.design.joint else 1]
+    design = distribution.design
+    ranges["n_obs"] = list(design.n_obs)
+    ranges["set_at_once"] = [0, design.at_once if design.joint else 1]
     return ranges
 
 
@@ -131,7 +132,7 @@ def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
 
 def looks_linear_gaussian(summary: Mapping[str, float]) -> bool:
     """True where nothing in a summary speaks against a linear Gaussian system."""
-    return all(summary[name] < _REFUSED_AT for name in _LINEAR_GAUSSIAN)
+    return summary["curvature"] == 0.0 and summary["residual_tails"] < _REFUSED_AT
 
 
 def _beyond(value: float, low: float, high: float) -> float:
@@ -148,27 +149,6 @@ def _excess(values: np.ndarray) -> np.ndarray:
     deviation = np.maximum(values.std(axis=0), _FLOOR)
     kurtosis = (((values - values.mean(axis=0)) / deviation) ** 4).mean(axis=0)
     return np.asarray(kurtosis - 3.0)
-
-
-def _curvature(z: np.ndarray, residual: np.ndarray) -> float:
-    """F tests of the squares of all others in what a linear regression leaves over, Bonferroni."""
-    n, d = z.shape
-    spare = n - 2 * d + 1
-    if spare < 2 or d < 2:
-        return 0.0
-    squares = z**2 - 1.0
-    least = 1.0
-    for node in range(d):
-        design = np.column_stack([np.ones(n), np.delete(z, node, axis=1)])
-        q, _ = np.linalg.qr(design)
-        added = np.delete(squares, node, axis=1)
-        fresh, _ = np.linalg.qr(added - q @ (q.T @ added))
-        y = residual[:, node] - q @ (q.T @ residual[:, node])
-        explained = float(((fresh.T @ y) ** 2).sum())
-        left = max(float(y @ y) - explained, _FLOOR)
-        statistic = (explained / (d - 1)) / (left / spare)
-        least = min(least, float(stats.f.sf(statistic, d - 1, spare)))
-    return _evidence(least, d)
 
 
 def _not_gaussian(residual: np.ndarray) -> float:
