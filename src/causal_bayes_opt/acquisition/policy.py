@@ -15,8 +15,8 @@ from causal_bayes_opt.acquisition.graph_samples import sample_graphs
 from causal_bayes_opt.acquisition.members import with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.search import (
-    MAX_TARGETS,
     Found,
+    most_at_once,
     search,
     tried_so_far,
 )
@@ -33,7 +33,6 @@ from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
 
-_CAUTION = 0.5
 _WORTH_IT = 0.05  # of what has been gained so far
 _LOOKED_AT = 3  # likeliest parents
 _MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
@@ -69,7 +68,7 @@ class Policy(Protocol):
 
 
 def expected_improvement(
-    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
+    state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
 ) -> Suggestion:
     """Expected improvement of the expected outcome, joint interventions allowed.
 
@@ -82,9 +81,10 @@ def expected_improvement(
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    done = tried_so_far(state, model, max_targets)
+    most = most_at_once(model, max_targets)
+    done = tried_so_far(state, model, most)
     best = done.means[done.best].mean()
-    found = search(state, model, partial(_improvement, best), k_search, max_targets, done)
+    found = search(state, model, partial(_improvement, best), k_search, most, done)
     if found.scores.max() < _WORTH_IT * (done.means[0].mean() - best):
         reason = "nothing promises much more than the best expected outcome so far: that again"
         return _suggestion(state, model, done.candidates, done.best, reason)
@@ -99,7 +99,7 @@ def expected_improvement(
 
 
 def thompson_sampling(
-    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
+    state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
 ) -> Suggestion:
     """The best intervention by one member of the outcome model, drawn at random.
 
@@ -113,7 +113,7 @@ def thompson_sampling(
     def score(means: np.ndarray) -> np.ndarray:
         return -means[:, int(uniform * means.shape[1])]
 
-    found = search(state, model, score, k_search, max_targets=max_targets)
+    found = search(state, model, score, k_search, most_at_once(model, max_targets))
     near = np.flatnonzero(found.scores >= found.scores.max() - 1e-9)
     chosen = _cheapest(state, found, near)
     return _suggestion(
@@ -122,17 +122,17 @@ def thompson_sampling(
 
 
 def recommend(
-    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_TARGETS
+    state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
 ) -> Suggestion:
-    """What to do when trials end: the best expected outcome, less half a standard deviation.
+    """What to do when trials end: the best expected outcome.
 
-    Of many interventions the best expected one owes some of that to chance, the more so the less
-    is known of it; the deviation, over members, takes this back.
+    Of those within a hundredth of it, the one that sets fewest variables.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    done = tried_so_far(state, model, max_targets)
-    found = search(state, model, _expected, k_search, max_targets, done)
+    most = most_at_once(model, max_targets)
+    done = tried_so_far(state, model, most)
+    found = search(state, model, _expected, k_search, most, done)
     best = found.scores.max()
     near = np.flatnonzero(found.scores >= best - 0.01 * abs(best))
     sizes = found.candidates.there[near].sum(axis=1)
@@ -196,7 +196,7 @@ def _improvement(best: float, means: np.ndarray) -> np.ndarray:
 
 
 def _expected(means: np.ndarray) -> np.ndarray:
-    return np.asarray(-means.mean(axis=1) - _CAUTION * means.std(axis=1))
+    return np.asarray(-means.mean(axis=1))
 
 
 def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:

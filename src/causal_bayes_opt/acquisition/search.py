@@ -15,6 +15,7 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 
 MAX_TARGETS = 3
 MAX_SETTABLE = 12
+_MOST_DRAWN = 8
 
 # From expected outcomes [n_candidates, n_members], to be made small, to a score, to be made large.
 Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -84,6 +85,17 @@ def search(
         units, found = np.concatenate([units, moved]), _joined(found, look(moved))
     sparser = _without_one(_best(units, found))
     return _joined(found, look(sparser)) if len(sparser) else found
+
+
+def most_at_once(model: OutcomeModel, asked: int | None) -> int:
+    """How many variables an intervention may set: as asked, or by how the search is done.
+
+    Corners of more than `MAX_TARGETS` variables are too many to list. Where interventions are
+    drawn, setting a variable that only some members call a cause is a hedge, and costs no time.
+    """
+    if asked is not None:
+        return asked
+    return MAX_TARGETS if model.corners_suffice else _MOST_DRAWN
 
 
 def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
