@@ -153,12 +153,15 @@ class ParentSetPredictor(hk.Module):
 
     def _stream(self, encoding: Encoding) -> jax.Array:
         """Learned moments ``[n_vars, n_vars, stream]``, of i -> j at [i, j]."""
-        inner = jax.nn.gelu(hk.Linear(_STREAM_WIDTH, name="stream_in")(encoding.cells))
+        n_rows, n_vars, _ = encoding.cells.shape
+        flat = encoding.cells.reshape(n_rows * n_vars, -1)
+        inner = jax.nn.gelu(hk.Linear(_STREAM_WIDTH, name="stream_in")(flat))
         made = hk.Linear(2 * self.config.stream, name="stream_out")(inner)
-        cause, effect = jnp.split(made, 2, axis=-1)
+        # Rows innermost: what follows is a product of matrices for each moment.
+        cause, effect = jnp.split(made.T.reshape(-1, n_rows, n_vars), 2)
         count = encoding.free.sum(axis=0) + 1.0
-        weighted = effect * (encoding.free / jnp.sqrt(count))[..., None]
-        return jnp.arcsinh(jnp.einsum("ria,rja->ija", cause, weighted))
+        weighted = effect * (encoding.free / jnp.sqrt(count))
+        return jnp.arcsinh(jnp.moveaxis(jnp.swapaxes(cause, 1, 2) @ weighted, 0, -1))
 
     def _attend(self, tokens: jax.Array, present: jax.Array, name: str) -> jax.Array:
         """Attention along axis 1 of ``[n_vars, n_vars, width]``, absent variables left out."""

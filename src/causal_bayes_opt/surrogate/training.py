@@ -30,7 +30,8 @@ class DesignDistribution:
             to half of that off the mean.
         observational: share of systems without experiments.
         partial: share of systems in which only some variables are set; in the rest all but one are.
-        joint: share of experiments that set a second variable too.
+        joint: share of experiments that set more than one variable.
+        at_once: most variables that such an experiment sets.
     """
 
     n_obs: tuple[int, int] = (20, 512)
@@ -40,6 +41,7 @@ class DesignDistribution:
     observational: float = 0.2
     partial: float = 0.3
     joint: float = 0.1
+    at_once: int = 2
 
     def __post_init__(self) -> None:
         if not 2 <= self.n_obs[0] <= self.n_obs[1]:
@@ -53,6 +55,8 @@ class DesignDistribution:
         for name in ("observational", "partial", "joint"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a share lies in 0 to 1")
+        if self.at_once < 2:
+            raise ConfigError(f"at_once is {self.at_once}; expected 2 or more")
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ def _plan(
 ) -> tuple[jax.Array, jax.Array]:
     """Which variables each experiment sets, bool ``[n_int, n_vars]``, and which rows there are."""
     k_kind, k_rows, k_spare, k_subset, k_second, k_which = jax.random.split(key, 6)
+    k_number = jax.random.fold_in(k_which, 1)
     d = present.shape[0]
     kind = jax.random.uniform(k_kind)
     if spared is None:
@@ -189,8 +194,12 @@ def _plan(
     count = jnp.maximum(chosen.sum(), 1)
     listed = jnp.argsort(~chosen)  # the chosen variables first
     first = jax.nn.one_hot(listed[row % count], d) > 0
-    second = jax.nn.one_hot(listed[jax.random.randint(k_which, row.shape, 0, count)], d) > 0
-    with_second = jax.random.bernoulli(k_second, design.joint, row.shape)
+    with_more = jax.random.bernoulli(k_second, design.joint, row.shape)
+    more = (len(row), design.at_once - 1)
+    others = jax.nn.one_hot(listed[jax.random.randint(k_which, more, 0, count)], d) > 0
+    # One more, or two, and so on: each number as often.
+    wanted = jax.random.randint(k_number, row.shape, 1, design.at_once)
+    others &= (jnp.arange(more[1]) < wanted[:, None])[..., None]
     int_rows = row < each * chosen.sum()
-    mask = (first | (second & with_second[:, None])) & int_rows[:, None]
+    mask = (first | (others.any(axis=1) & with_more[:, None])) & int_rows[:, None]
     return mask, int_rows
