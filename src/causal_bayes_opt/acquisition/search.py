@@ -15,7 +15,7 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 
 MAX_TARGETS = 3
 MAX_SETTABLE = 12
-_MOST_DRAWN = 8
+_MOST_DRAWN = 4  # as many as the networks saw
 
 # From expected outcomes [n_candidates, n_members], to be made small, to a score, to be made large.
 Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
