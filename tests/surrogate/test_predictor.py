@@ -36,6 +36,7 @@ DATA = TrainingDistribution(
 # float32 statistics of tens of rows, taken in another order, agree to about five digits; the
 # local scores multiply them by the number of rows.
 CLOSE = {"atol": 5e-3}
+encode_beyond_moments = jax.jit(partial(encode, nonlinear=True))
 
 
 MODELS = {
@@ -201,6 +202,17 @@ def test_scores_of_functions_are_the_evidence_of_the_regression():
     np.testing.assert_allclose(found, np.array(exact) - exact[0], atol=5e-3)
 
 
+def test_joint_experiments_set_each_number_of_variables_up_to_the_most():
+    design = DesignDistribution(joint=0.5, at_once=4, observational=0.0, max_experiments=24)
+    distribution = TrainingDistribution((SystemDistribution(n_vars=(6, 6)),), design)
+    rows = simulate(jax.random.key(0), 64, distribution).rows
+    set_at_once = np.asarray(rows.int_data[..., 1].sum(axis=-1))[np.asarray(rows.int_rows)]
+    assert sorted(set(set_at_once.tolist())) == [1, 2, 3, 4]
+    assert 0.2 < np.mean(set_at_once > 1) < 0.5
+    with pytest.raises(ConfigError, match="at_once"):
+        DesignDistribution(at_once=1)
+
+
 @pytest.mark.parametrize("n", [9, 31])
 def test_inverse_of_many_small_matrices(n):
     half = np.random.default_rng(0).normal(size=(3, 4, 4 * n, n))
@@ -209,6 +221,29 @@ def test_inverse_of_many_small_matrices(n):
     np.testing.assert_allclose(
         found @ matrices, np.broadcast_to(np.eye(n), (3, 4, n, n)), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_encoding_is_finite_where_columns_follow_from_each_other(seed):
+    # A dense system with little noise, and experiments 1,000 deviations out.
+    rng, d, n_obs, n_int = np.random.default_rng(seed), 8, 128, 512
+    weights = np.triu(rng.normal(scale=2.0, size=(d, d)), 1)
+    is_set = np.zeros((n_obs + n_int, d), bool)
+    is_set[np.arange(n_obs, n_obs + n_int), rng.integers(d, size=n_int)] = True
+    values = rng.normal(scale=10.0 ** rng.uniform(-2.0, 0.0, size=d), size=is_set.shape)
+    for j in range(d):
+        values[:, j] += values @ weights[:, j]
+        values[is_set[:, j], j] = rng.choice([-1e3, 1e3], size=int(is_set[:, j].sum()))
+    rows = Rows(
+        jnp.asarray(values[:n_obs], jnp.float32),
+        jnp.asarray(np.stack([values, is_set], axis=-1)[n_obs:], jnp.float32),
+        jnp.ones(n_obs, bool),
+        jnp.ones(n_int, bool),
+        jnp.ones(d, bool),
+    )
+    encoding = encode_beyond_moments(rows)
+    for field in (encoding.pairs, encoding.cells, encoding.scores, encoding.reverse):
+        assert np.isfinite(np.asarray(field)).all()
 
 
 def test_log_odds_are_those_of_the_sums():
