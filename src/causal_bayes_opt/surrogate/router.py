@@ -50,7 +50,7 @@ class Router:
     measured accuracy is no worse than that of exact inference and the data lie inside what it was
     trained on; otherwise to exact inference, as far as that needs no limit on parents. Other data
     go to the network that knows nonlinear mechanisms; outside of what it was trained on it warns,
-    and is still better there than inference for systems that these are not (`docs/accuracy.md`).
+    and is still better there than inference for systems that these are not (`docs/peers.md`).
     The metadata of an answer say which was chosen, and why.
 
     Attributes:
