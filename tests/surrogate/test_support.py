@@ -117,12 +117,23 @@ def test_choice_follows_the_data_and_says_why():
     assert any("17" in warning for warning in posterior.warnings)
 
 
-def test_data_that_nothing_fits_go_to_the_network_with_a_warning():
+def test_more_rows_than_trained_on_go_to_the_network_with_a_warning():
     scm = random_scm(3, 5, SystemDistribution(mechanisms=("polynomial",)))
     many = ExperienceBuffer.from_dataframe(sample(scm, 600, seed=1))  # trained on up to 512
     posterior = auto_posterior(many, "X2")
     assert posterior.metadata["model"] == "mixed-v1"
     assert any("600 observational rows" in warning for warning in posterior.warnings)
+
+
+def test_data_that_nothing_fits_go_to_exact_inference_with_a_warning():
+    rng = np.random.default_rng(0)
+    cause = rng.normal(size=300)
+    cause[0] = 60.0  # tails as no training has them
+    rows = np.column_stack([cause, np.abs(cause) + rng.normal(size=300), rng.normal(size=300)])
+    buffer = ExperienceBuffer.from_arrays(rows)
+    posterior = auto_posterior(buffer, "X2")
+    assert posterior.method == "exact"
+    assert any("neither linear Gaussian nor like" in warning for warning in posterior.warnings)
 
 
 def test_experiments_of_a_kind_that_no_network_saw_go_to_exact_inference():

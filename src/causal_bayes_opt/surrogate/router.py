@@ -21,6 +21,7 @@ from causal_bayes_opt.surrogate.protocol import (
     SystemPosterior,
 )
 from causal_bayes_opt.surrogate.support import (
+    COUNTS,
     Support,
     looks_linear_gaussian,
     summary_of,
@@ -29,6 +30,10 @@ from causal_bayes_opt.surrogate.support import (
 
 _FEWEST_ROWS = 8  # below, no check of the data says anything
 _NO_WORSE = 0.02  # nats
+_NOTHING_FITS = (
+    "the data are neither linear Gaussian nor like those of the networks: the answer takes them "
+    "for linear Gaussian"
+)
 _NO_NETWORK = "the network has no answer on these data: this one takes them for linear Gaussian"
 
 _Answer = TypeVar("_Answer")
@@ -49,8 +54,10 @@ class Router:
     Data that pass a check for linear Gaussian systems go to the network for these where its
     measured accuracy is no worse than that of exact inference and the data lie inside what it was
     trained on; otherwise to exact inference, as far as that needs no limit on parents. Other data
-    go to the network that knows nonlinear mechanisms; outside of what it was trained on it warns,
-    and is still better there than inference for systems that these are not (`docs/peers.md`).
+    go to the network that knows nonlinear mechanisms; with more rows, variables or variables set at
+    once than it was trained on it warns, and is still better than inference for systems that these
+    are not (`docs/peers.md`). Where the data themselves are unlike its training (tails, say) it is
+    wrong without noticing, and exact inference answers with a warning, as far as it can.
     The metadata of an answer say which was chosen, and why.
 
     Attributes:
@@ -115,11 +122,20 @@ class Router:
         few = buffer.n_observations < _FEWEST_ROWS
         if few or looks_linear_gaussian(summary_of(buffer)):
             return self._choose_linear(buffer)
-        if _support(self.mixed, buffer).outside:
-            return Choice(self.mixed, "the data are not linear Gaussian, and unlike any training")
-        return Choice(
-            self.mixed, "the data are not linear Gaussian: the network knows other systems"
-        )
+        support = _support(self.mixed, buffer)
+        if not support.outside:
+            return Choice(
+                self.mixed, "the data are not linear Gaussian: the network knows other systems"
+            )
+        named = zip(support.names, support.outside, strict=True)
+        unlike = [told for name, told in named if name not in COUNTS]
+        if unlike and self.exact is not None and len(buffer.get_variable_names()) <= MAX_UNCAPPED:
+            return Choice(
+                self.exact,
+                "the data are not linear Gaussian, and unlike what the networks were trained on",
+                (f"{_NOTHING_FITS} ({unlike[0]})",),
+            )
+        return Choice(self.mixed, "the data are not linear Gaussian, and unlike any training")
 
     def _choose_linear(self, buffer: ExperienceBuffer) -> Choice:
         d = len(buffer.get_variable_names())

@@ -27,7 +27,7 @@ SUMMARIES = {
     "curvature": "evidence against linear mechanisms, nats",
     "residual_tails": "evidence against Gaussian noise, -log10 p",
 }
-_COUNTS = ("n_vars", "n_obs", "set_at_once")
+COUNTS = ("n_vars", "n_obs", "set_at_once")
 _REFUSED_AT = 3.0  # -log10 p: residuals of one in 1,000 Gaussian systems are taken for others
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
 _INNER = (0.005, 0.995)
@@ -40,6 +40,7 @@ class Support(NamedTuple):
 
     score: float  # 1 inside, falling to 0 with the distance
     outside: tuple[str, ...]  # one sentence for each number that lies outside
+    names: tuple[str, ...]  # of these numbers
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:
@@ -109,7 +110,7 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
         model: what the model is called in a sentence.
     """
     summary = summary_of(buffer)
-    distance, outside = 0.0, []
+    distance, outside, names = 0.0, [], []
     for name, what in SUMMARIES.items():
         if name not in trained_on:
             continue
@@ -117,10 +118,11 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
         beyond = _beyond(summary[name], low, high)
         if beyond > 0:
             distance = max(distance, beyond)
+            names.append(name)
             found = f"{summary[name]:.4g}"
-            told = f"{found} {what}" if name in _COUNTS else f"{what} {found}"
+            told = f"{found} {what}" if name in COUNTS else f"{what} {found}"
             outside.append(f"{told}: the network {model} was trained on {low:.4g} to {high:.4g}")
-    return Support(float(np.exp(-distance)), tuple(outside))
+    return Support(float(np.exp(-distance)), tuple(outside), tuple(names))
 
 
 def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
