@@ -20,6 +20,7 @@ from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.router import MIXED, surrogate_named
+from causal_bayes_opt.training.cases import Case
 
 SIZES = (5, 8)
 LEAST = 1e-6  # a probability below counts as this
@@ -59,14 +60,6 @@ def cases(mechanism: str, n_vars: int, design: Design, systems: int) -> Iterator
             rows.append(sample(scm, 1, intervention=values, seed=100 + trial))
         buffer = ExperienceBuffer.from_dataframe(pd.concat(rows))
         yield Case(buffer, target, frozenset(scm.mechanism(target).parents))
-
-
-class Case(NamedTuple):
-    """Data, what is asked, and the truth."""
-
-    buffer: ExperienceBuffer
-    target: str
-    parents: frozenset[str]
 
 
 def nats(surrogate: Surrogate, case: Case) -> float:

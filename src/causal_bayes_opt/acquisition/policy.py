@@ -77,7 +77,8 @@ def expected_improvement(
     have its maximum over a box at a corner. Among interventions within a twentieth of the
     best, the cheapest wins, then the one that sets fewest variables. Where nothing promises a
     twentieth of what has been gained over doing nothing, the best so far is done again: a
-    regret that small is not worth the price of looking for it.
+    regret that small is not worth the price of looking for it. Without `max_targets` the outcome
+    model decides how many variables are set at most (`search.most_at_once`).
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
