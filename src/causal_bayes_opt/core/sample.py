@@ -18,6 +18,7 @@ import pandas as pd
 from causal_bayes_opt.core import table
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.core.mechanisms import ACTIVATION_CODES, NOISE_FAMILIES
+from causal_bayes_opt.core.precision import full_precision
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import DataError, GraphError, MethodLimitError, check_name
 
@@ -115,6 +116,7 @@ def sample_batch(
     return jax.vmap(sample_system)(keys, systems, values, mask)
 
 
+@full_precision
 def sample_system(
     key: jax.Array, system: SystemArrays, values: jax.Array, mask: jax.Array
 ) -> jax.Array:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from causal_bayes_opt.core.precision import full_precision
 from causal_bayes_opt.surrogate import nonlinear as beyond
 from causal_bayes_opt.surrogate.local_scores import inverse, log_odds, ridged, set_scores
 from causal_bayes_opt.surrogate.posterior import all_subsets
@@ -58,6 +59,7 @@ def n_scores(nonlinear: bool) -> int:
     return len(SCALES) + int(nonlinear)
 
 
+@full_precision
 def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
     """Turn the rows of one system (no leading axes) into what the network sees.
 
@@ -171,6 +173,7 @@ class _Moments(NamedTuple):
     kurtosis: jax.Array
 
 
+@full_precision
 def standardised(rows: Rows) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Values and indicators ``[n_rows, n_vars]`` of all rows, and row weights ``[n_rows]``."""
     obs_weight = rows.obs_rows.astype(jnp.float32)
