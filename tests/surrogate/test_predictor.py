@@ -213,6 +213,31 @@ def test_joint_experiments_set_each_number_of_variables_up_to_the_most():
         DesignDistribution(at_once=1)
 
 
+def test_some_systems_have_joint_experiments_alone_and_some_have_few():
+    design = DesignDistribution(
+        joint=0.3, at_once=6, few=0.5, observational=0.0, partial=0.0, max_experiments=60
+    )
+    distribution = TrainingDistribution((SystemDistribution(n_vars=(6, 6)),), design)
+    rows = simulate(jax.random.key(1), 256, distribution).rows
+    there, was_set = np.asarray(rows.int_rows), np.asarray(rows.int_data[..., 1])
+    many = (was_set.sum(axis=-1) > 1) & there
+    share = many.sum(axis=1) / there.sum(axis=1)
+    # A draw that meets the first variable adds none: 0.29 expected, 0.02 its standard error.
+    assert 0.22 < share.mean() < 0.36
+    assert (share == 0).sum() > 30
+    assert (share > 0.8).sum() > 5
+    assert 0.5 < (there.sum(axis=1) <= 10).mean() < 0.75
+
+
+@pytest.mark.parametrize("nonlinear", [False, True])
+def test_products_of_the_encoding_are_in_full_precision(nonlinear):
+    rows = jax.tree.map(lambda leaf: leaf[0], simulate(jax.random.key(0), 1, DATA).rows)
+    program = jax.jit(partial(encode, nonlinear=nonlinear)).lower(rows).as_text()
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert len(products) > 10
+    assert all("precision = [HIGHEST, HIGHEST]" in product for product in products)
+
+
 @pytest.mark.parametrize("n", [9, 31])
 def test_inverse_of_many_small_matrices(n):
     half = np.random.default_rng(0).normal(size=(3, 4, 4 * n, n))

@@ -16,6 +16,9 @@ from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.predictor import Network, log_prob_of_sets
 
+_FEW = 10  # experiments
+_FLOOR = 1e-6
+
 
 @dataclass(frozen=True)
 class DesignDistribution:
@@ -30,7 +33,9 @@ class DesignDistribution:
             to half of that off the mean.
         observational: share of systems without experiments.
         partial: share of systems in which only some variables are set; in the rest all but one are.
-        joint: share of experiments that set more than one variable.
+        few: share of systems in which there are ten experiments at most, each number as often.
+        joint: share of experiments that set more than one variable, mean over systems: in some it
+            is hardly one, in some all of them.
         at_once: most variables that such an experiment sets.
     """
 
@@ -40,6 +45,7 @@ class DesignDistribution:
     spread: tuple[float, float] = (1.0, 10.0)
     observational: float = 0.2
     partial: float = 0.3
+    few: float = 0.0
     joint: float = 0.1
     at_once: int = 2
 
@@ -52,7 +58,7 @@ class DesignDistribution:
             )
         if not 0 < self.spread[0] <= self.spread[1]:
             raise ConfigError(f"spread is {self.spread}; expected 0 < smallest <= largest")
-        for name in ("observational", "partial", "joint"):
+        for name in ("observational", "partial", "few", "joint"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a share lies in 0 to 1")
         if self.at_once < 2:
@@ -178,7 +184,7 @@ def _plan(
 ) -> tuple[jax.Array, jax.Array]:
     """Which variables each experiment sets, bool ``[n_int, n_vars]``, and which rows there are."""
     k_kind, k_rows, k_spare, k_subset, k_second, k_which = jax.random.split(key, 6)
-    k_number = jax.random.fold_in(k_which, 1)
+    k_number, k_share, k_few, k_fewer = (jax.random.fold_in(k_which, i) for i in range(1, 5))
     d = present.shape[0]
     kind = jax.random.uniform(k_kind)
     if spared is None:
@@ -194,12 +200,17 @@ def _plan(
     count = jnp.maximum(chosen.sum(), 1)
     listed = jnp.argsort(~chosen)  # the chosen variables first
     first = jax.nn.one_hot(listed[row % count], d) > 0
-    with_more = jax.random.bernoulli(k_second, design.joint, row.shape)
+    # The power of a uniform number whose mean is `joint`.
+    power = (1.0 - design.joint) / max(design.joint, _FLOOR)
+    share = jax.random.uniform(k_share) ** power
+    with_more = jax.random.bernoulli(k_second, share, row.shape)
     more = (len(row), design.at_once - 1)
     others = jax.nn.one_hot(listed[jax.random.randint(k_which, more, 0, count)], d) > 0
     # One more, or two, and so on: each number as often.
     wanted = jax.random.randint(k_number, row.shape, 1, design.at_once)
     others &= (jnp.arange(more[1]) < wanted[:, None])[..., None]
-    int_rows = row < each * chosen.sum()
+    fewer = jax.random.randint(k_fewer, (), 1, _FEW + 1)
+    most = jnp.where(jax.random.bernoulli(k_few, design.few), fewer, design.max_experiments)
+    int_rows = row < jnp.minimum(each * chosen.sum(), most)
     mask = (first | (others.any(axis=1) & with_more[:, None])) & int_rows[:, None]
     return mask, int_rows
