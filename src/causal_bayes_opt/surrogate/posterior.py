@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import compress
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ ParentSet: TypeAlias = frozenset[str]
 
 MAX_SETS = 4096
 _FLOOR = 1e-12
+_MOST_KEPT = 12  # names whose sets are all kept
 _ROUNDING = 1e-4  # of probabilities that were computed in float32
 
 
@@ -107,27 +109,57 @@ class ParentSetPosterior:
             raise DataError(
                 "log-probabilities must be numbers or -inf, and at least one must be finite"
             )
+        check_name(target, variables, "target")
+        if len(set(variables)) < len(variables):
+            raise DataError(f"a variable is named more than once in {list(variables)}")
+        if members[:, list(variables).index(target)].any():
+            raise DataError(f"{target!r} in a parent set is no possible parent of itself")
         probs = np.exp(log_probs - log_probs.max())
         probs = probs / probs.sum()
-        uncertainty = entropy(probs)
-        marginals = np.minimum(probs @ members, 1.0)
+        marginals = np.minimum(probs @ members, 1.0).tolist()
         order = np.argsort(-probs, kind="stable")[:MAX_SETS]
-        rows, listed = members[order].tolist(), probs[order].tolist()
-        sets = {frozenset(compress(variables, row)): p for row, p in zip(rows, listed, strict=True)}
+        sets = dict(zip(_named_sets(members[order], variables), probs[order].tolist(), strict=True))
         if len(sets) < len(order):
             raise DataError("a parent set is listed more than once")
         left_out = 1.0 - sum(sets.values()) if len(probs) > MAX_SETS else 0.0
-        return cls(
+        of_others = zip(variables, marginals, strict=True)
+        return cls._checked(
             target_variable=target,
-            posterior_probs=sets,  # type: ignore[arg-type]  # made immutable once, by the constructor
-            uncertainty=uncertainty,
+            posterior_probs=pmap(sets),
+            uncertainty=entropy(probs),
             metadata=pmap(dict(metadata or {})),
             variables=tuple(variables),
-            marginals={  # type: ignore[arg-type]
-                name: float(marginals[i]) for i, name in enumerate(variables) if name != target
-            },
+            marginals=pmap({name: p for name, p in of_others if name != target}),
             mass_left_out=max(left_out, 0.0),
         )
+
+    @classmethod
+    def _checked(cls, **fields: Any) -> ParentSetPosterior:
+        """A posterior of fields that need no further check, which takes longer than making them."""
+        made = object.__new__(cls)
+        for name, value in fields.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    def with_others(self, marginals: Mapping[str, float], extra: float) -> ParentSetPosterior:
+        """The same posterior with variables that are independent of its sets and of each other.
+
+        Args:
+            marginals: of those variables, which are in no listed set.
+            extra: entropy of their distribution, in nats.
+        """
+        none = float(np.prod([1.0 - p for p in marginals.values()]))
+        probs = {parents: p * none for parents, p in self.posterior_probs.items()}
+        other = copy(self)
+        fields = {
+            "posterior_probs": pmap(probs),
+            "uncertainty": self.uncertainty + extra,
+            "marginals": self.marginals.update(marginals),
+            "mass_left_out": max(1.0 - sum(probs.values()), 0.0),
+        }
+        for name, value in fields.items():
+            object.__setattr__(other, name, value)
+        return other
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -312,6 +344,24 @@ def entropy(probs: np.ndarray) -> float:
 def all_subsets(n: int) -> np.ndarray:
     """All subsets of `n` items as bool ``[2^n, n]``; row r has item i where bit i of r is set."""
     return (np.arange(2**n)[:, None] >> np.arange(n)[None, :] & 1).astype(bool)
+
+
+def _named_sets(members: np.ndarray, variables: Sequence[str]) -> list[ParentSet]:
+    """Rows ``[n_sets, n_vars]`` as sets of names; of few names, sets that were made before."""
+    used = np.flatnonzero(members.any(axis=0))
+    named, members = tuple(variables[i] for i in used.tolist()), members[:, used]
+    if len(named) > _MOST_KEPT:
+        rows: list[list[bool]] = members.tolist()
+        return [frozenset(compress(named, row)) for row in rows]
+    made, codes = _all_sets(named), members @ (1 << np.arange(len(named)))
+    return [made[code] for code in codes.tolist()]
+
+
+@lru_cache(maxsize=32)
+def _all_sets(names: tuple[str, ...]) -> list[ParentSet]:
+    """All sets of names; number r has name i where bit i of r is set."""
+    rows: list[list[bool]] = all_subsets(len(names)).tolist()
+    return [frozenset(compress(names, row)) for row in rows]
 
 
 def _marginals_of(
