@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
@@ -145,3 +146,21 @@ def test_network_without_an_answer_says_so_and_the_router_asks_exact_inference()
     assert any("no answer" in warning for warning in answer.warnings)
     with pytest.raises(MethodLimitError):
         Router(None, broken, broken)(buffer, "X1")
+
+
+def test_repeated_experiments_are_shown_as_far_as_the_network_knows_so_many():
+    scm = random_scm(4, 4, SystemDistribution(mechanisms=("sigmoid",)))
+    trials = [sample(scm, 100, intervention={"X1": level}, seed=7) for level in (-1.0, 0.0, 1.0)]
+    observed = sample(scm, 60, seed=1).assign(do="")
+    rows = pd.concat([observed, *trials], ignore_index=True)
+    model = load_pretrained("mixed-v1")
+    most = model.card["trained_on"]["n_int"][1]
+    kept = np.linspace(0, 299, most).astype(int)
+    fewer = pd.concat([observed, rows.iloc[60:].iloc[kept]], ignore_index=True)
+    surrogate = NetworkSurrogate(model)
+    of_all, of_kept = (
+        surrogate(ExperienceBuffer.from_dataframe(data), "X2") for data in (rows, fewer)
+    )
+    np.testing.assert_allclose(of_all.marginal_vector(), of_kept.marginal_vector(), atol=1e-6)
+    assert of_kept.warnings == ()
+    assert of_all.warnings == (f"300 experiments: the network mixed-v1 was trained on 0 to {most}",)

@@ -157,7 +157,9 @@ def network_posteriors(
     """Posteriors of all variables from one pass of the network.
 
     Known and forbidden edges condition the network's distribution; another edge probability
-    changes the odds of a set by its number of members.
+    changes the odds of a set by its number of members. A network for nonlinear systems is shown
+    no more experiments than it was trained on, evenly chosen: where one is repeated hundreds of
+    times, what the encoding misses of its mechanism comes to look like the work of another cause.
 
     Raises:
         MethodLimitError: too many variables, or an answer that is not a number.
@@ -168,7 +170,9 @@ def network_posteriors(
             f"{len(names)} variables; the network takes at most {VARIABLE_BUCKETS[-1]}; leave some "
             "out"
         )
-    rows = pad_rows(buffer)
+    nonlinear = trained.model.describe()["config"].get("nonlinear", True)
+    trained_on = trained.card.get("trained_on", {})
+    rows = pad_rows(buffer, trained_on["n_int"][1] if nonlinear and "n_int" in trained_on else None)
     joint = jax.tree.map(np.asarray, _jitted_joint(trained.model)(trained.params, rows))
     if not np.isfinite(joint.log_probs[: len(names)]).all():
         raise MethodLimitError(
@@ -176,7 +180,7 @@ def network_posteriors(
             "these data, whose columns may follow from each other; leave one out, or ask for "
             "exact inference"
         )
-    support = support_of(trained.card.get("trained_on", {}), buffer, trained.name)
+    support = support_of(trained_on, buffer, trained.name)
     metadata = {
         "method": "network",
         "model": trained.name,
@@ -197,12 +201,18 @@ def network_posteriors(
     )
 
 
-def pad_rows(buffer: ExperienceBuffer) -> Rows:
-    """Standardised rows of a buffer, padded to the bucket of their size."""
-    scaling = Scaling.of(buffer)
+def pad_rows(buffer: ExperienceBuffer, most: int | None = None) -> Rows:
+    """Standardised rows of a buffer, padded to the bucket of their size.
+
+    Of more than `most` experiments, so many are taken, evenly from first to last.
+    """
     values, mask = buffer.rows()
-    values = scaling.apply(values)
-    tried = mask.any(axis=1)
+    tried = np.asarray(mask.any(axis=1))
+    if most is not None and tried.sum() > most:
+        kept = ~tried
+        kept[np.flatnonzero(tried)[np.linspace(0, tried.sum() - 1, most).astype(int)]] = True
+        values, mask, tried = values[kept], mask[kept], tried[kept]
+    values = Scaling.of_rows(values[~tried], buffer.get_variable_names()).apply(values)
     n_vars = values.shape[1]
     room = next(size for size in VARIABLE_BUCKETS if size >= n_vars)
     n_obs, n_int = int((~tried).sum()), int(tried.sum())
@@ -240,14 +250,14 @@ def _to_posterior(
     metadata: dict[str, Any],
 ) -> ParentSetPosterior:
     t, d = names.index(target), len(names)
-    reduced, slots = _sets_of(joint, names, t, prior), np.asarray(joint.candidates[t])
-    marginals = np.exp(reduced.log_probs) @ reduced.members
+    reduced = _sets_of(joint, names, t, prior)
     posterior = ParentSetPosterior.from_log_probs(
         names, target, reduced.members, reduced.log_probs, metadata
     )
     if d - 1 <= MAX_CANDIDATES:
         return posterior
-    return _with_outsiders(posterior, np.asarray(joint.marginals[t][:d]), marginals, slots)
+    marginals, slots = np.asarray(joint.marginals[t][:d]), np.asarray(joint.candidates[t])
+    return _with_outsiders(posterior, marginals, slots)
 
 
 def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior) -> _Reduced:
@@ -262,6 +272,8 @@ def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior)
 
 
 def _condition(sets: _Reduced, names: list[str], t: int, prior: EdgePrior) -> _Reduced:
+    if prior == EdgePrior():
+        return sets
     known, forbidden = prior.matrices(names)
     keep = ~(sets.members & forbidden[:, t]).any(axis=1)
     keep &= ~(~sets.members & known[:, t]).any(axis=1)
@@ -281,30 +293,18 @@ def _condition(sets: _Reduced, names: list[str], t: int, prior: EdgePrior) -> _R
 
 
 def _with_outsiders(
-    posterior: ParentSetPosterior, marginals: np.ndarray, inside: np.ndarray, slots: np.ndarray
+    posterior: ParentSetPosterior, marginals: np.ndarray, slots: np.ndarray
 ) -> ParentSetPosterior:
     """Beyond 12 variables: those that are not enumerated are independent of the listed sets."""
-    merged = marginals.astype(np.float64)
-    listed = slots[slots < len(merged)]
-    merged[listed] = inside[listed]
-    outside = np.delete(merged, listed)
-    outside = np.clip(outside[outside > 0], 1e-12, 1 - 1e-12)
-    none = float(np.prod(1 - outside))
-    extra = float(-(outside * np.log(outside) + (1 - outside) * np.log1p(-outside)).sum())
-    probs = {s: p * none for s, p in posterior.posterior_probs.items()}
-    return ParentSetPosterior(
-        target_variable=posterior.target_variable,
-        posterior_probs=probs,  # type: ignore[arg-type]  # the class makes it a PMap
-        uncertainty=posterior.uncertainty + extra,
-        metadata=posterior.metadata,
-        variables=posterior.variables,
-        marginals={  # type: ignore[arg-type]
-            name: float(merged[i])
-            for i, name in enumerate(posterior.variables)
-            if name != posterior.target_variable
-        },
-        mass_left_out=max(1.0 - sum(probs.values()), 0.0),
-    )
+    listed = set(slots.tolist())
+    likely = {
+        name: float(p)
+        for i, (name, p) in enumerate(zip(posterior.variables, marginals.tolist(), strict=True))
+        if p > 0 and i not in listed
+    }
+    p = np.clip(list(likely.values()), 1e-12, 1 - 1e-12)
+    extra = float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+    return posterior.with_others(likely, extra)
 
 
 def _require_same_shapes(model: Network, params: hk.Params, path: Path) -> None:

@@ -18,6 +18,7 @@ from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
 SUMMARIES = {
     "n_vars": "variables",
     "n_obs": "observational rows",
+    "n_int": "experiments",
     "set_at_once": "variables set at once",
     "largest": "largest value, in standard deviations",
     "skewness": "largest skewness",
@@ -27,7 +28,7 @@ SUMMARIES = {
     "curvature": "evidence against linear mechanisms, nats",
     "residual_tails": "evidence against Gaussian noise, -log10 p",
 }
-COUNTS = ("n_vars", "n_obs", "set_at_once")
+COUNTS = ("n_vars", "n_obs", "n_int", "set_at_once")
 _REFUSED_AT = 3.0  # -log10 p: residuals of one in 1,000 Gaussian systems are taken for others
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
 _INNER = (0.005, 0.995)
@@ -96,6 +97,7 @@ def measure_support(
     ranges["n_vars"] = [min(low for low, _ in sizes), max(high for _, high in sizes)]
     design = distribution.design
     ranges["n_obs"] = list(design.n_obs)
+    ranges["n_int"] = [0, design.max_experiments]
     ranges["set_at_once"] = [0, design.at_once if design.joint else 1]
     return ranges
 
@@ -128,8 +130,10 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
 def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
     """The numbers of a buffer: of its observational rows, and of its experiments."""
     values, mask = buffer.rows()
-    observed = np.asarray(values, dtype=np.float64)[~mask.any(axis=1)]
-    return {**summarise(observed), "set_at_once": float(mask.sum(axis=1).max(initial=0))}
+    at_once = mask.sum(axis=1)
+    observed = np.asarray(values, dtype=np.float64)[at_once == 0]
+    tried = {"n_int": float((at_once > 0).sum()), "set_at_once": float(at_once.max(initial=0))}
+    return {**summarise(observed), **tried}
 
 
 def looks_linear_gaussian(summary: Mapping[str, float]) -> bool:
