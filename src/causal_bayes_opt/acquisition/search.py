@@ -15,7 +15,6 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 
 MAX_TARGETS = 3
 MAX_SETTABLE = 12
-_MOST_DRAWN = 4  # as many as the networks saw
 
 # From expected outcomes [n_candidates, n_members], to be made small, to a score, to be made large.
 Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -95,7 +94,7 @@ def most_at_once(model: OutcomeModel, asked: int | None) -> int:
     """
     if asked is not None:
         return asked
-    return MAX_TARGETS if model.corners_suffice else _MOST_DRAWN
+    return MAX_TARGETS if model.corners_suffice else MAX_SETTABLE
 
 
 def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
