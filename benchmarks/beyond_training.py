@@ -34,12 +34,13 @@ class Design(NamedTuple):
     n_obs: int
     experiments: int
     at_once: int
+    outcomes: int = 1  # of each experiment
 
 
 DESIGNS = (
     Design("1,500 observational rows", 1500, 0, 1),
     Design("1,500 rows, 10 experiments", 1500, 10, 1),
-    Design("experiments that set five or all others", 100, 16, 5),
+    Design("10 experiments, 100 outcomes each", 100, 10, 2, 100),
 )
 
 
@@ -57,7 +58,7 @@ def cases(mechanism: str, n_vars: int, design: Design, systems: int) -> Iterator
         for trial in range(design.experiments):
             chosen = rng.choice(others, min(design.at_once, len(others)), replace=False)
             values = {str(v): float(mean[v] + std[v] * rng.uniform(-2.0, 2.0)) for v in chosen}
-            rows.append(sample(scm, 1, intervention=values, seed=100 + trial))
+            rows.append(sample(scm, design.outcomes, intervention=values, seed=100 + trial))
         buffer = ExperienceBuffer.from_dataframe(pd.concat(rows))
         yield Case(buffer, target, frozenset(scm.mechanism(target).parents))
 

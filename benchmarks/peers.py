@@ -47,9 +47,9 @@ def rows(systems: int = 10) -> list[dict[str, object]]:
         result.append(
             {
                 "what": f"average precision, {mechanism}, d=5, n={N_OBS}, m={N_TRIED}",
-                "measured": f"{ours} {_told(found[ours])}",
+                "measured": f"{ours} {told(found[ours])}",
                 "bar": "ahead",
-                "note": f"best other: {best} {_told(found[best])}; {systems} systems",
+                "note": f"best other: {best} {told(found[best])}; {systems} systems",
             }
         )
     return result
@@ -64,7 +64,7 @@ def cell(
     found = {}
     for name, method in (methods or METHODS).items():
         scores = [method(case) for case in cases]
-        found[name] = _interval(scores, truth)
+        found[name] = interval(scores, truth)
     return found
 
 
@@ -162,7 +162,8 @@ def _others(case: Case) -> list[str]:
     return [name for name in case.buffer.get_variable_names() if name != case.target]
 
 
-def _interval(scores: list[np.ndarray], truth: list[np.ndarray]) -> tuple[float, float, float]:
+def interval(scores: list[np.ndarray], truth: list[np.ndarray]) -> tuple[float, float, float]:
+    """Average precision pooled over systems, and the ends of its 95 % bootstrap interval."""
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES):
@@ -177,7 +178,7 @@ def _interval(scores: list[np.ndarray], truth: list[np.ndarray]) -> tuple[float,
     return average_precision(np.concatenate(scores), np.concatenate(truth)), low, high
 
 
-def _told(found: tuple[float, float, float]) -> str:
+def told(found: tuple[float, float, float]) -> str:
     return f"{found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f})"
 
 
@@ -207,7 +208,7 @@ def _axial_section(header: Path, systems: int) -> str:
     for mechanism in MECHANISMS:
         for n_vars in SIZES:
             found = cell(mechanism, n_vars, systems, methods)
-            lines.append(f"| {mechanism} | {n_vars} | {' | '.join(map(_told, found.values()))} |")
+            lines.append(f"| {mechanism} | {n_vars} | {' | '.join(map(told, found.values()))} |")
             print(lines[-1], flush=True)
     times = [
         f"{_milliseconds(surrogate):.1f} ms by {name}" for name, surrogate in surrogates.items()
@@ -253,13 +254,13 @@ def main() -> None:
     for mechanism in MECHANISMS:
         for n_vars in SIZES:
             found = cell(mechanism, n_vars, options.systems)
-            told = [_told(found[name]) for name in METHODS]
-            lines.append(f"| {mechanism} | {n_vars} | " + " | ".join(told) + " |")
+            columns = [told(found[name]) for name in METHODS]
+            lines.append(f"| {mechanism} | {n_vars} | " + " | ".join(columns) + " |")
             print(lines[-1], flush=True)
     slow = ["| mechanism | d | " + " | ".join(SLOW) + " |", "|---|---|" + "---|" * len(SLOW)]
     for mechanism in MECHANISMS:
         found = cell(mechanism, SIZES[0], SLOW_SYSTEMS, SLOW)
-        slow.append(f"| {mechanism} | {SIZES[0]} | {' | '.join(map(_told, found.values()))} |")
+        slow.append(f"| {mechanism} | {SIZES[0]} | {' | '.join(map(told, found.values()))} |")
         print(slow[-1], flush=True)
     options.out.write_text(_page(lines, slow, options.systems), encoding="utf-8")
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.network import NetworkSurrogate, TrainedModel
@@ -110,6 +112,7 @@ def measure_scaling(
     start = time.perf_counter()
     runs = runs_by_number(generator, folder / "demonstrations", tell)
     seconds = time.perf_counter() - start
+    jax.clear_caches()  # of the demonstrations' programs: see `validation.judge`
     answers, trainings = {}, []
     for count in study.demonstrations:
         # A run has a state before its first trial too; runs are kept whole.

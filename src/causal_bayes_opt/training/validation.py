@@ -224,7 +224,10 @@ def judge(
     )
     resources = _resources(surrogate, systems, answers["amortized"], speed, memory, overlap)
     cost = _cost(costs, speed, config)
+    # Each part compiles its own programs, and Linux ends a process with 65,530 memory maps.
+    jax.clear_caches()
     transfer = _transfer(surrogate, answers, config, card, tell)
+    jax.clear_caches()
     scaling = _scaling(config, systems, folder, tell)
     measured = quality, speed, resources
     week_2 = verdicts.week_2(config.criteria, *measured)
