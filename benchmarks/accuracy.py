@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.intervals import half_width
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.surrogate.bge import Statistics
 from causal_bayes_opt.surrogate.encoding import Rows
@@ -100,7 +101,7 @@ def rows(systems: int = 200, model: str | None = None) -> list[dict[str, object]
                 {
                     "what": f"network minus exact, {cell.source}, d={cell.n_vars}, n={cell.n_obs}, "
                     f"m={cell.n_tried}",
-                    "measured": f"{gap.mean():+.3f} ± {_interval(gap):.3f} nats",
+                    "measured": f"{gap.mean():+.3f} ± {half_width(gap):.3f} nats",
                     "bar": "+0.05" if source == "BGe prior" else "0",
                     "note": f"{systems} systems; exact {exact.losses.mean():.3f}",
                 }
@@ -198,11 +199,6 @@ def _chunks(systems: int) -> Iterator[int]:
         yield min(CHUNK, systems - start)
 
 
-def _interval(values: np.ndarray) -> float:
-    """Half the width of a 95 % interval of the mean."""
-    return float(1.96 * values.std() / np.sqrt(len(values)))
-
-
 def _spread(network: Answers, exact: Answers, truth: np.ndarray) -> np.ndarray:
     """Half the widths of 95 % intervals of the differences in `scores`, by bootstrap of systems."""
     rng, n = np.random.default_rng(0), len(truth)
@@ -241,7 +237,7 @@ def main() -> None:
                     wide = _spread(network, exact, truth)
                     lines.append(
                         f"| {source} | {d} | {n} | {m} | {network.losses.mean():.3f} | "
-                        f"{exact.losses.mean():.3f} | {gap.mean():+.3f} ± {_interval(gap):.3f} | "
+                        f"{exact.losses.mean():.3f} | {gap.mean():+.3f} ± {half_width(gap):.3f} | "
                         f"{raw.losses.mean():.3f} | {scores[0]:.3f} | {ahead[0]:+.3f} ± "
                         f"{wide[0]:.3f} | {scores[1]:.3f} | {ahead[1]:+.3f} ± {wide[1]:.3f} |"
                     )

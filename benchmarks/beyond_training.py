@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.intervals import mean_told
 from benchmarks.peers import MECHANISMS
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
@@ -68,11 +69,6 @@ def nats(surrogate: Surrogate, case: Case) -> float:
     return float(-np.log(max(surrogate(case.buffer, case.target).probability(case.parents), LEAST)))
 
 
-def told(values: np.ndarray) -> str:
-    """Mean with half the width of its 95 % interval."""
-    return f"{values.mean():+.2f} ± {1.96 * values.std() / np.sqrt(len(values)):.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--systems", type=int, default=100, help="systems a cell")
@@ -84,7 +80,8 @@ def main() -> None:
             for n_vars in SIZES:
                 given = list(cases(mechanism, n_vars, design, options.systems))
                 own, other = (np.array([nats(s, case) for case in given]) for s in (network, exact))
-                means = f"{own.mean():.2f} | {other.mean():.2f} | {told(other - own)}"
+                gap = mean_told(other - own, "+.2f")
+                means = f"{own.mean():.2f} | {other.mean():.2f} | {gap}"
                 print(f"| {design.name} | {mechanism} | {n_vars} | {means} |", flush=True)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.intervals import mean_told
 from benchmarks.peers import MECHANISMS, SIZES
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
@@ -78,11 +79,6 @@ def milliseconds(models: Sequence[TrainedModel]) -> np.ndarray:
     return found[:, 1:]  # the first compiles
 
 
-def told(values: np.ndarray, sign: str = "") -> str:
-    """Mean with half the width of its 95 % interval."""
-    return f"{values.mean():{sign}.4f} ± {1.96 * values.std() / np.sqrt(len(values)):.4f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", help="names, or paths of headers")
@@ -108,7 +104,9 @@ def main() -> None:
 
 
 def _row(found: np.ndarray) -> str:
-    return " | ".join([told(found[0]), *(told(other - found[0], "+") for other in found[1:])])
+    return " | ".join(
+        [mean_told(found[0], ".4f"), *(mean_told(other - found[0], "+.4f") for other in found[1:])]
+    )
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.intervals import ends_told, precision_interval
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.expert.parent_posterior import parent_scale_surrogate
 from causal_bayes_opt.surrogate.exact import exact_posterior
-from causal_bayes_opt.surrogate.metrics import average_precision
 from causal_bayes_opt.surrogate.network import NetworkSurrogate, load_pretrained
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.router import surrogate_named
@@ -32,7 +32,6 @@ SIZES = (5, 8, 12)
 N_OBS, N_TRIED = 200, 3
 SEED = 90_210
 AXIAL_HEAD = "## The axial model on raw rows\n\n"
-RESAMPLES = 1000
 
 Scores = Callable[[Case], np.ndarray]
 
@@ -47,9 +46,9 @@ def rows(systems: int = 10) -> list[dict[str, object]]:
         result.append(
             {
                 "what": f"average precision, {mechanism}, d=5, n={N_OBS}, m={N_TRIED}",
-                "measured": f"{ours} {told(found[ours])}",
+                "measured": f"{ours} {ends_told(found[ours])}",
                 "bar": "ahead",
-                "note": f"best other: {best} {told(found[best])}; {systems} systems",
+                "note": f"best other: {best} {ends_told(found[best])}; {systems} systems",
             }
         )
     return result
@@ -64,7 +63,7 @@ def cell(
     found = {}
     for name, method in (methods or METHODS).items():
         scores = [method(case) for case in cases]
-        found[name] = interval(scores, truth)
+        found[name] = precision_interval(scores, truth)
     return found
 
 
@@ -162,26 +161,6 @@ def _others(case: Case) -> list[str]:
     return [name for name in case.buffer.get_variable_names() if name != case.target]
 
 
-def interval(scores: list[np.ndarray], truth: list[np.ndarray]) -> tuple[float, float, float]:
-    """Average precision pooled over systems, and the ends of its 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        chosen = rng.integers(len(scores), size=len(scores))
-        drawn.append(
-            average_precision(
-                np.concatenate([scores[i] for i in chosen]),
-                np.concatenate([truth[i] for i in chosen]),
-            )
-        )
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return average_precision(np.concatenate(scores), np.concatenate(truth)), low, high
-
-
-def told(found: tuple[float, float, float]) -> str:
-    return f"{found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f})"
-
-
 def _page(lines: list[str], slow: list[str], systems: int) -> str:
     return f"""# Nonlinear systems, beside other methods
 
@@ -208,7 +187,9 @@ def _axial_section(header: Path, systems: int) -> str:
     for mechanism in MECHANISMS:
         for n_vars in SIZES:
             found = cell(mechanism, n_vars, systems, methods)
-            lines.append(f"| {mechanism} | {n_vars} | {' | '.join(map(told, found.values()))} |")
+            lines.append(
+                f"| {mechanism} | {n_vars} | {' | '.join(map(ends_told, found.values()))} |"
+            )
             print(lines[-1], flush=True)
     times = [
         f"{_milliseconds(surrogate):.1f} ms by {name}" for name, surrogate in surrogates.items()
@@ -254,13 +235,13 @@ def main() -> None:
     for mechanism in MECHANISMS:
         for n_vars in SIZES:
             found = cell(mechanism, n_vars, options.systems)
-            columns = [told(found[name]) for name in METHODS]
+            columns = [ends_told(found[name]) for name in METHODS]
             lines.append(f"| {mechanism} | {n_vars} | " + " | ".join(columns) + " |")
             print(lines[-1], flush=True)
     slow = ["| mechanism | d | " + " | ".join(SLOW) + " |", "|---|---|" + "---|" * len(SLOW)]
     for mechanism in MECHANISMS:
         found = cell(mechanism, SIZES[0], SLOW_SYSTEMS, SLOW)
-        slow.append(f"| {mechanism} | {SIZES[0]} | {' | '.join(map(told, found.values()))} |")
+        slow.append(f"| {mechanism} | {SIZES[0]} | {' | '.join(map(ends_told, found.values()))} |")
         print(slow[-1], flush=True)
     options.out.write_text(_page(lines, slow, options.systems), encoding="utf-8")
 

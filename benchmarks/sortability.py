@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.peers import interval, told
+from benchmarks.intervals import ends_told, precision_interval
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.surrogate.network import DEFAULT_MODEL
@@ -82,10 +82,12 @@ def cell(scaling: str, n_vars: int, systems: int) -> list[str]:
     found = [f"{value:.2f}" for value in sortable]
     for name in OURS.values():
         surrogate = surrogate_named(name)
-        found.append(told(interval([edges_by(surrogate, x)[off] for x in rows], truth)))
+        found.append(
+            ends_told(precision_interval([edges_by(surrogate, x)[off] for x in rows], truth))
+        )
     for name in BASELINES:
         scores = [edges_by_order(name, x, i)[off] for i, x in enumerate(rows)]
-        found.append(told(interval(scores, truth)))
+        found.append(ends_told(precision_interval(scores, truth)))
     return found
 
 

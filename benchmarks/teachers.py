@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 from rich.progress import track
 
+from benchmarks.intervals import ends_told, mean_told, precision_interval
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.expert.options import ParentScaleOptions
 from causal_bayes_opt.expert.parent_posterior import parent_scale_surrogate
 from causal_bayes_opt.surrogate.exact import exact_posterior
-from causal_bayes_opt.surrogate.metrics import average_precision, set_loss
+from causal_bayes_opt.surrogate.metrics import set_loss
 from causal_bayes_opt.surrogate.network import NetworkSurrogate
 from causal_bayes_opt.surrogate.posterior import ParentSet, ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import Surrogate
@@ -85,8 +86,8 @@ def describe(posteriors: Sequence[ParentSetPosterior], cases: Sequence[Case]) ->
     scores = [np.array([q.marginals[name] for name in q.candidates]) for q, _ in pairs]
     edges = [np.array([name in t for name in q.candidates]) for q, t in pairs]
     return (
-        f"posterior-weighted F1 {_interval(weighted)}, F1 of the best set {_interval(best)}, "
-        f"AP {_bootstrapped(scores, edges)}, nats {_interval(losses)}"
+        f"posterior-weighted F1 {mean_told(weighted)}, F1 of the best set {mean_told(best)}, "
+        f"AP {ends_told(precision_interval(scores, edges))}, nats {mean_told(losses)}"
     )
 
 
@@ -100,27 +101,6 @@ def _f1(found: ParentSet, truth: ParentSet) -> float:
     """F1 of one set; 1 where both are empty."""
     total = len(found) + len(truth)
     return 2 * len(found & truth) / total if total else 1.0
-
-
-def _interval(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.3f} ± {1.96 * np.std(values) / np.sqrt(len(values)):.3f}"
-
-
-def _bootstrapped(scores: list[np.ndarray], edges: list[np.ndarray]) -> str:
-    """Average precision pooled over systems; systems are what is drawn again."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(200):
-        drawn = rng.integers(len(scores), size=len(scores))
-        found.append(
-            average_precision(
-                np.concatenate([scores[i] for i in drawn]),
-                np.concatenate([edges[i] for i in drawn]),
-            )
-        )
-    whole = average_precision(np.concatenate(scores), np.concatenate(edges))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return f"{whole:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":
