@@ -84,8 +84,17 @@ def test_suggest_in_words(file: str, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["suggest", file, *SUGGEST, *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Next experiment, to minimize psa:"
-    assert "  set aspirin = 0.25" in lines
-    assert any(line.startswith("  expected psa: 13.") for line in lines)
+    expected = suggest(
+        file,
+        "psa",
+        direction="minimize",
+        settable=["aspirin", "statin"],
+        ranges={"statin": (0.0, 1.0), "aspirin": (0.25, 1.0)},
+    )
+    for name, value in expected.intervention.items():
+        assert f"  set {name} = {value:.6g}" in lines
+    told = f"  expected psa: {expected.predicted_mean:.4g}"
+    assert any(line.startswith(told) for line in lines)
     assert any(line.startswith("  why: ") for line in lines)
 
 

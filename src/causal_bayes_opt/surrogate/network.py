@@ -170,7 +170,7 @@ def network_posteriors(
             f"{len(names)} variables; the network takes at most {VARIABLE_BUCKETS[-1]}; leave some "
             "out"
         )
-    nonlinear = trained.model.describe()["config"].get("nonlinear", True)
+    nonlinear = getattr(trained.model.config, "nonlinear", True)
     trained_on = trained.card.get("trained_on", {})
     rows = pad_rows(buffer, trained_on["n_int"][1] if nonlinear and "n_int" in trained_on else None)
     joint = jax.tree.map(np.asarray, _jitted_joint(trained.model)(trained.params, rows))
