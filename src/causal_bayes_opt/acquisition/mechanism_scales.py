@@ -6,8 +6,10 @@ The prior of a mechanism over its standardised parents x is a Gaussian process w
       + c^2 exp(-sum_i (x_i - x'_i)^2 / 2 l_i^2)
 
 (a linear part, a smooth function of each parent alone as in Duvenaud, Nickisch and Rasmussen 2011,
-and one of all together) and Gaussian noise. A hundred rows leave much of the scales open, and what
-a mechanism does far from all rows hangs on them: their posterior counts, not its top alone.
+and one of all together) and Gaussian noise. What follows from far-out values of other variables is
+a guess, and guesses upon guesses grow: where a mechanism is evaluated, all parts take parents
+beyond their usual values by logarithms (`bend`). A hundred rows leave much of the scales open, and
+what a mechanism does far from all rows hangs on them: their posterior counts, not its top alone.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def basis(
     return jnp.concatenate(
         [
             jnp.ones_like(x[..., :1]),
-            scales.linear * x,
+            scales.linear * bend_with(jnp, x, domain.low, domain.high),
             sines.reshape(*x.shape[:-1], -1),
             _together(x, scales, domain, waves),
         ],
@@ -108,7 +108,8 @@ def evaluate(
         return grown
 
     together = _together(x, scales, domain, waves) @ weights[-N_FEATURES:]
-    rest = weights[0] + scales.linear * (x @ weights[1 : 1 + slots]) + together
+    bent = bend_with(jnp, x, domain.low, domain.high)
+    rest = weights[0] + scales.linear * (bent @ weights[1 : 1 + slots]) + together
     value: jax.Array = jax.lax.fori_loop(0, there.sum(), add_alone, rest)
     return value
 
