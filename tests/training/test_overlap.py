@@ -1,7 +1,6 @@
 """Systems that were trained on are recognised, and the training is drawn again as it was."""
 
 from dataclasses import asdict
-
 from pathlib import Path
 
 import jax
