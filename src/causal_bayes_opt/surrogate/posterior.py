@@ -148,7 +148,7 @@ class ParentSetPosterior:
             marginals: of those variables, which are in no listed set.
             extra: entropy of their distribution, in nats.
         """
-        none = float(np.prod([1.0 - p for p in marginals.values()]))
+        none = float(np.prod([max(1.0 - p, _FLOOR) for p in marginals.values()]))
         probs = {parents: p * none for parents, p in self.posterior_probs.items()}
         other = copy(self)
         fields = {
