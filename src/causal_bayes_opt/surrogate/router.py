@@ -53,11 +53,12 @@ class Router:
 
     Data that pass a check for linear Gaussian systems go to the network for these where its
     measured accuracy is no worse than that of exact inference and the data lie inside what it was
-    trained on; otherwise to exact inference, as far as that needs no limit on parents. Other data
-    go to the network that knows nonlinear mechanisms; with more rows, variables or variables set at
-    once than it was trained on it warns, and is still better than inference for systems that these
-    are not (`docs/peers.md`). Where the data themselves are unlike its training (tails, say) it is
-    wrong without noticing, and exact inference answers with a warning, as far as it can.
+    trained on, one variable set at a time, as that table has them; otherwise to exact inference, as
+    far as that needs no limit on parents. Other data go to the network that knows nonlinear
+    mechanisms; with more rows, experiments or variables than it was trained on it warns, and is
+    still better than inference for systems that these are not (`docs/peers.md`). Where the data
+    themselves are unlike its training (tails, say) it is wrong without noticing, and exact
+    inference answers with a warning, as far as it can.
     The metadata of an answer say which was chosen, and why.
 
     Attributes:
@@ -145,7 +146,8 @@ class Router:
             reason = f"{d} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
             return Choice(self.linear, reason)
         gap = measured_gap(self.linear.trained.card.get("accuracy", ()), buffer)
-        if not _support(self.linear, buffer).outside and gap <= _NO_WORSE:
+        measured = summary_of(buffer)["set_at_once"] <= 1  # the table has no joint experiments
+        if measured and not _support(self.linear, buffer).outside and gap <= _NO_WORSE:
             return Choice(
                 self.linear,
                 "linear Gaussian data inside what the network was trained on, where it was "
