@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from causal_bayes_opt.acquisition.linearity import seems_linear
 from causal_bayes_opt.acquisition.policies import policy_named
 from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.acquisition.state import AcquisitionState
@@ -29,7 +30,7 @@ from causal_bayes_opt.errors import (
 )
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior
-from causal_bayes_opt.surrogate.router import surrogate_named
+from causal_bayes_opt.surrogate.router import Router, surrogate_named
 
 Data: TypeAlias = ExperienceBuffer | pd.DataFrame | np.ndarray | str | Path
 
@@ -74,6 +75,13 @@ def infer_parents(
     buffer = read_data(data, interventions, names, ignore)
     check_question(buffer, target)
     posterior = surrogate(buffer, target, prior=prior)
+    # As `AcquisitionState.start`: experiments may speak against what observed rows look like.
+    if (
+        isinstance(surrogate, Router)
+        and surrogate.takes_for_linear(buffer)
+        and not seems_linear(buffer, target, posterior, {})
+    ):
+        posterior = surrogate.beyond_linear(buffer, target, prior=prior)
     warnings = (*data_warnings(buffer), *posterior.warnings)
     return posterior.with_metadata(warnings=warnings)
 

@@ -7,7 +7,6 @@ from scipy.stats import multivariate_normal
 
 from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
-from causal_bayes_opt.acquisition.members import weightiest, with_more_causes
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.smooth_functions import (
     Evidence,
@@ -229,13 +228,6 @@ def test_members_average_to_the_mean_of_their_mechanisms():
     assert means.std(axis=1).mean() > 0.05
 
 
-def test_graphs_with_the_weightiest_causes_are_kept():
-    causes = np.array([[1, 0], [1, 0], [0, 1], [1, 1], [0, 0]], dtype=bool)
-    weights = np.log([0.2, 0.2, 1.0, 0.3, 0.1])
-    assert weightiest(causes, weights, 2).tolist() == [0, 1, 2]
-    assert weightiest(causes, weights, 9).tolist() == [0, 1, 2, 3, 4]
-
-
 def test_outcomes_of_one_experiment_count_less_each_and_more_together():
     def worth(times):
         mask = np.zeros((3 + times, 2), dtype=bool)
@@ -369,30 +361,3 @@ def test_values_far_out_are_drawn_near_in_order():
     np.testing.assert_array_equal(bent[1:4], values.ravel()[1:4])
     assert (np.diff(bent) > 0).all()
     assert np.abs(bent).max() < 7.0
-
-
-def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
-    """Graphs that deny the cause of the target die out as it is set and the target follows."""
-    scm = SCM(
-        ("X", "Z", "Y"),
-        {
-            "X": linear([], []),
-            "Z": linear([], []),
-            "Y": from_function(["Z"], lambda z: np.cos(2 * z), gaussian(0.3)),
-        },
-        "Y",
-    )
-    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=1))
-    rng = np.random.default_rng(0)
-    for number, level in enumerate(np.linspace(-1.6, 1.6, 12)):
-        row = sample(scm, 1, intervention={"Z": level}, seed=number).iloc[0]
-        buffer.add_intervention({"Z": level}, {name: float(row[name]) for name in "XZY"})
-    doubted, weights = with_more_causes(np.zeros((64, 3, 3), dtype=bool), 2, rng)
-    assert doubted[:, 1, 2].mean() < 0.4
-    assert not doubted[:, 2].any()
-    assert set(doubted[:, :, 2].sum(axis=1)) == {0, 1, 2}
-    ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
-    model = SmoothOutcomeModel.fit(buffer, doubted, "Y", jax.random.key(0), ranges, weights)
-    level, spread, _ = model.predict("Y", {"Z": np.pi / 2})
-    assert abs(level - np.cos(np.pi)) < max(4 * spread, 0.2)
-    assert level < -0.5

@@ -20,6 +20,7 @@ def sample_graphs(
     variables: Sequence[str],
     n: int,
     key: jax.Array,
+    instead: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> np.ndarray:
     """Draw acyclic graphs from the product of the variables' posteriors.
 
@@ -31,12 +32,18 @@ def sample_graphs(
         variables: their order.
         n: number of graphs.
         key: JAX key.
+        instead: sets of parents, bool ``[n_sets, n_vars]``, and their probabilities for variables
+            whose posterior shall not be used.
 
     Returns:
         bool ``[n, n_vars, n_vars]``, [m, i, j]: i causes j in graph m.
     """
     d = len(variables)
-    tables = [_table(posteriors, name, variables) for name in variables]
+    given = instead or {}
+    tables = [
+        _with_none(*(given[name] if name in given else listed_sets(posteriors, name, variables)))
+        for name in variables
+    ]
     # NumPy's generator, seeded by the key: JAX would compile for every new shape.
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((_SWEEPS, d, n))
     graphs = np.zeros((n, d, d), dtype=bool)
@@ -53,21 +60,21 @@ def sample_graphs(
     return graphs
 
 
-def _table(
+def listed_sets(
     posteriors: Mapping[str, ParentSetPosterior], name: str, variables: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable sets as bool ``[n_sets, n_vars]``, with their probabilities.
-
-    The empty set is always among them, so that an acyclic choice always exists.
-    """
+    """The most probable sets of parents, bool ``[n_sets, n_vars]``, and their probabilities."""
     if isinstance(posteriors, SystemPosterior) and posteriors.list_sets is not None:
-        members, probs = posteriors.list_sets(name, _MAX_SETS)
-    else:
-        listed = posteriors[name].top_sets(_MAX_SETS)
-        members = np.array([[other in parents for other in variables] for parents, _ in listed])
-        probs = np.array([p for _, p in listed])
+        return posteriors.list_sets(name, _MAX_SETS)
+    listed = posteriors[name].top_sets(_MAX_SETS)
+    members = np.array([[other in parents for other in variables] for parents, _ in listed])
+    return members, np.array([p for _, p in listed])
+
+
+def _with_none(members: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same with the empty set among them, so that an acyclic choice always exists."""
     if members.any(axis=1).all():
-        members = np.vstack([members, np.zeros((1, len(variables)), dtype=bool)])
+        members = np.vstack([members, np.zeros((1, members.shape[1]), dtype=bool)])
         probs = np.append(probs, 0.0)
     return members, np.maximum(probs, np.where(members.any(axis=1), 0.0, _LEAST))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -10,9 +11,10 @@ import jax
 import numpy as np
 from scipy.special import ndtr
 
+from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
 from causal_bayes_opt.acquisition.discrepancy import corrected
-from causal_bayes_opt.acquisition.graph_samples import sample_graphs
-from causal_bayes_opt.acquisition.members import with_more_causes
+from causal_bayes_opt.acquisition.graph_samples import listed_sets, sample_graphs
+from causal_bayes_opt.acquisition.linearity import is_linear, standardised_evidence
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.search import (
     Found,
@@ -20,22 +22,12 @@ from causal_bayes_opt.acquisition.search import (
     search,
     tried_so_far,
 )
-from causal_bayes_opt.acquisition.smooth_functions import (
-    Evidence,
-    Mechanism,
-    linear_is_likeliest,
-    usual_values,
-)
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
-from causal_bayes_opt.core.scaling import Scaling
-from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
 
 _WORTH_IT = 0.05  # of what has been gained so far
-_LOOKED_AT = 3  # likeliest parents
-_MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
 @dataclass(frozen=True)
@@ -146,44 +138,37 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
     Mechanisms are linear where the data pass the check for linear Gaussian systems, and beyond 20
-    variables; elsewhere Gaussian processes, where half of the graphs are doubted (see `members`),
-    with what experiments say against them (see `discrepancy`).
+    variables; elsewhere Gaussian processes, where the posterior of the target's causes is doubted
+    and pooled with their evidence (see `causes`), with what experiments say against them (see
+    `discrepancy`).
     """
     k_graphs, k_weights = keys.split(key)
-    graphs = state.graphs
-    if graphs is None:
-        graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
+    names, target = state.problem.variables, state.problem.target
     if is_linear(state):
+        graphs = state.graphs
+        if graphs is None:
+            graphs = sample_graphs(state.posteriors, names, N_GRAPHS, k_graphs)
         return LinearOutcomeModel.fit(state.buffer, graphs, k_weights)
     ranges = {name: state.range_of(name) for name in state.problem.may_set}
-    target = state.problem.target
+    causes = causes_of(state, ranges)
+    graphs = sample_graphs(state.posteriors, names, N_GRAPHS, k_graphs, {target: causes})
+    model = SmoothOutcomeModel.fit(state.buffer, graphs, target, k_weights, ranges)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(keys.numbered(k_weights, 1))))
-    doubted, weights = with_more_causes(graphs, state.problem.variables.index(target), rng)
-    model = SmoothOutcomeModel.fit(state.buffer, doubted, target, k_weights, ranges, weights)
     return corrected(model, state.buffer, ranges, rng)
 
 
-def is_linear(state: AcquisitionState) -> bool:
-    """Whether the outcome model takes the mechanisms for linear.
-
-    Observed rows must pass the check for linear Gaussian systems, and all rows must speak for a
-    linear mechanism of the target, given its three likeliest parents, rather than for another.
-    """
-    if len(state.problem.variables) > _MOST_SMOOTH:
-        return True
-    if not looks_linear_gaussian(summary_of(state.buffer)):
-        return False
+def causes_of(state: AcquisitionState, ranges: Mapping[str, tuple[float, float]]) -> Causes:
+    """What may cause the target, where mechanisms are not linear; see `causes`."""
     names, target = state.problem.variables, state.problem.target
     marginals = state.posterior.marginals
-    likeliest = sorted(marginals, key=lambda name: -marginals[name])[:_LOOKED_AT]
-    parents = tuple(sorted(names.index(name) for name in likeliest))
-    scaling = Scaling.of(state.buffer)
-    values, mask = state.buffer.rows()
-    values = scaling.apply(values)
-    ranges = {name: state.range_of(name) for name in state.problem.may_set}
-    usual = usual_values(values, mask, scaling, names, ranges)
-    mechanism = Mechanism(names.index(target), parents)
-    return linear_is_likeliest(mechanism, Evidence.of(values, mask), usual)
+    posterior = Causes(*listed_sets(state.posteriors, target, names))
+    # No posterior is 0 but of what was ruled out.
+    chances = [
+        1.0 - state.posteriors[name].marginals[target] if marginals.get(name, 0.0) > 0.0 else 0.0
+        for name in names
+    ]
+    suspects = suspected(posterior, np.array(chances))
+    return judged(suspects, names.index(target), *standardised_evidence(state.buffer, ranges))
 
 
 def _improvement(best: float, means: np.ndarray) -> np.ndarray:

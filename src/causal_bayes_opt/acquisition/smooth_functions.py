@@ -222,20 +222,19 @@ def condition(
 
 def foretell(
     functions: Functions, distinct: Sequence[Mechanism], evidence: Evidence, waves: np.ndarray
-) -> dict[tuple[int, ...], float]:
-    """Log-densities of what experiments gave, by the parents in each mechanism of one variable."""
+) -> np.ndarray:
+    """Log-density of what experiments gave ``[n_functions]``, of mechanisms of one variable."""
     node = distinct[0].node
     kept = evidence.at(~evidence.mask[:, node]).fewer(_FORETOLD)
     rows = bucket(len(kept.values), 64)
     x, y = pad(kept.values, rows), pad(kept.values[:, node], rows)
     counted, is_new = pad(kept.worth, rows), pad(kept.kind >= 0, rows)
-    found = {}
+    found = []
     with double():
-        for i, mechanism in enumerate(distinct):
+        for i in range(len(distinct)):
             columns, *own = jax.tree.map(lambda leaf, i=i: leaf[i], tuple(functions))
-            log_density = smooth.log_predictive(x[:, columns], y, counted, is_new, *own, waves)
-            found[mechanism.parents] = float(log_density)
-    return found
+            found.append(smooth.log_predictive(x[:, columns], y, counted, is_new, *own, waves))
+    return np.stack(found)
 
 
 def _any(*arrays: np.ndarray) -> list[Any]:

@@ -13,7 +13,6 @@ import numpy as np
 from causal_bayes_opt.acquisition import smooth_functions as learned
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
 from causal_bayes_opt.acquisition.mechanism_scales import N_DRAWS
-from causal_bayes_opt.acquisition.members import resample, weightiest
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import ancestors, reachable, topological_order
@@ -23,7 +22,6 @@ from causal_bayes_opt.core.scaling import Scaling
 N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
 _AT_ONCE, _MOST_FITTED = 32, 256  # candidates are padded to a multiple; beyond, to a power of two
-_MOST_CAUSES = 16  # sets of causes of the target that are looked at
 _HERD = 512  # observed rows among which those are chosen
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 
@@ -86,12 +84,10 @@ class SmoothOutcomeModel:
         target: str,
         key: jax.Array,
         ranges: Mapping[str, tuple[float, float]],
-        log_weights: np.ndarray | None = None,
     ) -> SmoothOutcomeModel:
         """Choose members among the graphs, bool ``[n, n_vars, n_vars]``, and draw mechanisms.
 
-        Members are drawn by how well the target's mechanism, conditioned on observed rows alone
-        (its scales are learned from all), foretold what came out of experiments.
+        Every set of causes of the target gets its share of the members, as evenly as can be.
 
         Args:
             buffer: all rows; one informs every variable that was not set in it.
@@ -99,7 +95,6 @@ class SmoothOutcomeModel:
             target: the variable whose outcomes will be asked for.
             key: of everything drawn.
             ranges: of the variables that may be set.
-            log_weights: what each graph counts before experiments speak; None: all the same.
         """
         scaling, names = Scaling.of(buffer), tuple(buffer.get_variable_names())
         values, mask = buffer.rows()
@@ -108,22 +103,9 @@ class SmoothOutcomeModel:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         t, settable = names.index(target), [names.index(name) for name in ranges]
         usual = learned.usual_values(values, mask, scaling, names, ranges)
-        if log_weights is None:
-            log_weights = np.zeros(len(graphs))
-        kept = weightiest(graphs[:, :, t], log_weights, _MOST_CAUSES)
-        graphs, log_weights = graphs[kept], log_weights[kept]
-        causes = sorted({learned.Mechanism(t, _parents(graph, t)) for graph in graphs})
-        slots = learned.room_for_parents(causes)
-        foretold = learned.foretell(
-            learned.learn(causes, evidence, slots, usual),
-            causes,
-            evidence,
-            learned.waves_of(slots),
-        )
-        weights = log_weights + np.array([foretold[_parents(graph, t)] for graph in graphs])
-        graphs = graphs[resample(weights, N_MEMBERS // 2, rng).repeat(2)]
+        graphs = graphs[_evenly(graphs[:, :, t], N_MEMBERS // 2, rng).repeat(2)]
         schedule = _schedule(graphs, t, settable)
-        slots = max(slots, learned.room_for_parents(schedule.distinct))
+        slots = learned.room_for_parents(schedule.distinct)
         waves = learned.waves_of(slots)
         functions = learned.learn(schedule.distinct, evidence, slots, usual)
         posterior = learned.condition(functions, schedule.distinct, evidence, waves)
@@ -203,6 +185,16 @@ class SmoothOutcomeModel:
             self.variables.index(self.target),
         )
         return np.asarray(found, dtype=np.float64)[:n]
+
+
+def _evenly(causes: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of `n` graphs, so that each set of causes ``[n_graphs, n_vars]`` has its share.
+
+    Systematic sampling along the graphs in the order of their sets.
+    """
+    order = np.lexsort(causes.T)
+    place = ((np.arange(n) + rng.random()) * len(order) / n).astype(int)
+    return np.asarray(order[place])
 
 
 def _room(n: int) -> int:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from causal_bayes_opt.acquisition.linearity import is_linear
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, check_range
 from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, all_posteriors
+from causal_bayes_opt.surrogate.router import Router
 
 N_GRAPHS = 64
 
@@ -29,6 +31,7 @@ class AcquisitionState:
         step: number of trials done.
         graphs: whole graphs drawn from the posterior, bool ``[n, n_vars, n_vars]``, where the
             surrogate can draw them; None leaves it to a sampler over `posteriors`.
+        linear: whether mechanisms are taken for linear; None leaves it to `linearity.is_linear`.
     """
 
     buffer: ExperienceBuffer
@@ -36,6 +39,7 @@ class AcquisitionState:
     posteriors: Mapping[str, ParentSetPosterior]
     step: int = 0
     graphs: np.ndarray | None = None
+    linear: bool | None = None
 
     @classmethod
     def start(
@@ -50,6 +54,10 @@ class AcquisitionState:
     ) -> AcquisitionState:
         """Ask the surrogate for the posteriors of all variables given a copy of the buffer.
 
+        A router takes data for linear by observed rows alone. Where experiments on the target speak
+        against that, it is asked again without that choice, so that posteriors and outcome model
+        agree.
+
         Raises:
             ProblemError: nothing may be set, or the buffer has other variables than the problem.
         """
@@ -61,11 +69,16 @@ class AcquisitionState:
         _ = problem.may_set
         own = buffer.copy()
         posteriors = all_posteriors(surrogate, own, prior=prior, key=key)
+        linear = None
+        if isinstance(surrogate, Router) and surrogate.takes_for_linear(own):
+            linear = is_linear(cls(own, problem, posteriors, step))
+            if not linear:
+                posteriors = surrogate.beyond_linear.posteriors(own, prior=prior, key=key)
         graphs = None
         if posteriors.draw_graphs is not None:
             drawn_by = keys.numbered(jax.random.key(0) if key is None else key, step)
             graphs = posteriors.draw_graphs(drawn_by, N_GRAPHS)
-        return cls(own, problem, posteriors, step, graphs)
+        return cls(own, problem, posteriors, step, graphs, linear)
 
     @property
     def posterior(self) -> ParentSetPosterior:

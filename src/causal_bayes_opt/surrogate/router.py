@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -65,11 +65,18 @@ class Router:
         exact: exact inference; None leaves the choice among the networks.
         linear: the network for linear Gaussian systems.
         mixed: the network for others.
+        linear_is_open: whether data may be taken for linear Gaussian at all.
     """
 
     exact: AllPosteriors | None
     linear: NetworkSurrogate
     mixed: NetworkSurrogate
+    linear_is_open: bool = True
+
+    @property
+    def beyond_linear(self) -> Router:
+        """The same for data of which it is known that they are not linear."""
+        return replace(self, linear_is_open=False)
 
     def __call__(
         self,
@@ -118,10 +125,14 @@ class Router:
             instead = Choice(self.exact, f"{error}: exact inference instead", (_NO_NETWORK,))
             return instead, ask(self.exact)
 
+    def takes_for_linear(self, buffer: ExperienceBuffer) -> bool:
+        """Whether a buffer's observed rows pass for those of a linear Gaussian system."""
+        few = buffer.n_observations < _FEWEST_ROWS
+        return self.linear_is_open and (few or looks_linear_gaussian(summary_of(buffer)))
+
     def choose(self, buffer: ExperienceBuffer) -> Choice:
         """The surrogate for a buffer, and why."""
-        few = buffer.n_observations < _FEWEST_ROWS
-        if few or looks_linear_gaussian(summary_of(buffer)):
+        if self.takes_for_linear(buffer):
             return self._choose_linear(buffer)
         support = _support(self.mixed, buffer)
         if not support.outside:

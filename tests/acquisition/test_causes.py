@@ -1,0 +1,109 @@
+"""What may cause the target: doubt of the posterior, and what rows say to it."""
+
+import jax
+import numpy as np
+import pytest
+
+from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
+from causal_bayes_opt.acquisition.policy import fit_outcome_model
+from causal_bayes_opt.acquisition.smooth_functions import Evidence, usual_values
+from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.surrogate.router import auto_posterior
+
+NONE = np.zeros((1, 3), dtype=bool)
+NOTHING = Causes(NONE, np.ones(1))
+
+
+def marginals(causes):
+    return causes.probs @ causes.sets
+
+
+def test_a_sure_posterior_is_doubted_by_one_cause_and_then_another():
+    found = suspected(NOTHING, np.array([1.0, 0.5, 0.0]))
+    weights = {tuple(row.tolist()): p for row, p in zip(*found, strict=True)}
+    root = np.exp(0.5)
+    first, second = 0.1 * root, 0.5 * 0.1 * root
+    # Each of the two, after the other one.
+    both = (0.2 * 0.1 * 0.5 + 0.2 * 0.05) * root**2
+    total = 1.0 + first + second + both
+    assert weights == pytest.approx(
+        {
+            (False, False, False): 1.0 / total,
+            (True, False, False): first / total,
+            (False, True, False): second / total,
+            (True, True, False): both / total,
+        }
+    )
+
+
+def test_sixteen_sets_of_many_are_kept_and_none_that_is_impossible():
+    rng = np.random.default_rng(0)
+    sets = np.unique(rng.random((200, 9)) < 0.3, axis=0)
+    sets[:, [2, 8]] = False
+    sets = np.unique(sets, axis=0)
+    chances = 1.0 * (np.arange(9) % 6 != 2)
+    found = suspected(Causes(sets, rng.dirichlet(np.ones(len(sets)))), chances)
+    assert found.sets.shape == (16, 9)
+    assert not found.sets[:, [2, 8]].any()
+    assert found.probs.sum() == pytest.approx(1.0)
+    assert (found.probs > 0).all()
+
+
+def rows_of(buffer, ranges):
+    scaling = Scaling.of(buffer)
+    values, mask = buffer.rows()
+    values = scaling.apply(values)
+    names = tuple(buffer.get_variable_names())
+    return Evidence.of(values, mask), usual_values(values, mask, scaling, names, ranges)
+
+
+def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
+    scm = SCM(
+        ("X", "Z", "Y"),
+        {
+            "X": linear([], []),
+            "Z": linear([], []),
+            "Y": from_function(["Z"], lambda z: np.cos(2 * z), gaussian(0.3)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=1))
+    for number, level in enumerate(np.linspace(-1.6, 1.6, 12)):
+        row = sample(scm, 1, intervention={"Z": level}, seed=number).iloc[0]
+        buffer.add_intervention({"Z": level}, {name: float(row[name]) for name in "XZY"})
+    suspects = suspected(NOTHING, np.array([1.0, 1.0, 0.0]))
+    assert marginals(suspects)[1] < 0.5
+    ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
+    found = judged(suspects, 2, *rows_of(buffer, ranges))
+    assert marginals(found)[1] > 0.95
+    assert marginals(found)[0] < 0.5
+
+
+@pytest.mark.parametrize("n", [300, 1000])
+def test_an_effect_does_not_pass_for_a_cause_because_it_foretells_well(n):
+    names = ("Z", "Y", "W")
+    scm = SCM(
+        names,
+        {
+            "Z": linear([], []),
+            "Y": from_function(["Z"], np.tanh, gaussian(0.5)),
+            "W": from_function(["Y"], lambda y: y + 0.2 * y**2, gaussian(0.3)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, n, seed=1))
+    ranges = {"Z": (-2.0, 2.0), "W": (-2.0, 2.0)}
+    state = AcquisitionState.start(buffer, Problem(names, "Y", ranges=ranges), auto_posterior)
+    outcomes = fit_outcome_model(state, jax.random.key(0))
+    assert isinstance(outcomes, SmoothOutcomeModel)
+    low, high = (outcomes.predict("Y", {"W": end})[0] for end in ranges["W"])
+    assert abs(high - low) < 0.05
+    low, high = (outcomes.predict("Y", {"Z": end})[0] for end in ranges["Z"])
+    assert high - low > 1.2

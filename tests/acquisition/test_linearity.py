@@ -1,0 +1,60 @@
+"""Whether mechanisms are taken for linear: observed rows first, then experiments."""
+
+import jax
+import numpy as np
+import pytest
+
+from causal_bayes_opt.acquisition.linearity import is_linear
+from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.policy import fit_outcome_model
+from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.api import infer_parents
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.surrogate.router import auto_posterior
+
+NAMES = ("X", "Z", "Y")
+
+
+def state_of(function, experiments):
+    scm = SCM(
+        NAMES,
+        {
+            "X": linear([], []),
+            "Z": linear(["X"], [0.5], noise=gaussian(0.5)),
+            "Y": from_function(["Z"], function, gaussian(0.3)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=0))
+    for number, level in enumerate(np.linspace(-5.0, 5.0, experiments)):
+        row = sample(scm, 1, intervention={"Z": level}, seed=number).iloc[0]
+        buffer.add_intervention({"Z": level}, {name: float(row[name]) for name in NAMES})
+    problem = Problem(NAMES, "Y", ranges={"X": (-5.0, 5.0), "Z": (-5.0, 5.0)})
+    return AcquisitionState.start(buffer, problem, auto_posterior)
+
+
+@pytest.mark.parametrize("experiments", [0, 12])
+def test_what_is_linear_stays_linear(experiments):
+    state = state_of(lambda z: 0.8 * z, experiments)
+    assert is_linear(state)
+    assert isinstance(fit_outcome_model(state, jax.random.key(0)), LinearOutcomeModel)
+
+
+def test_experiments_bring_posterior_and_outcome_model_beyond_linear_together():
+    """A sine looks linear where it was observed; taken for linear, its cause would be ruled out."""
+    assert is_linear(state_of(np.sin, 0))
+    state = state_of(np.sin, 12)
+    assert not is_linear(state)
+    assert state.posterior.metadata["model"] == "mixed-v1"
+    assert state.posterior.marginals["Z"] > 0.4
+    answer = infer_parents(state.buffer, "Y")
+    assert answer.marginals["Z"] == pytest.approx(state.posterior.marginals["Z"], abs=1e-5)
+    outcomes = fit_outcome_model(state, jax.random.key(0))
+    assert isinstance(outcomes, SmoothOutcomeModel)
+    levels = [outcomes.predict("Y", {"Z": level})[0] for level in (-1.5, 1.5, 4.5)]
+    np.testing.assert_allclose(levels, np.sin([-1.5, 1.5, 4.5]), atol=0.3)
