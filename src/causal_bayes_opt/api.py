@@ -78,6 +78,7 @@ def infer_parents(
     # As `AcquisitionState.start`: experiments may speak against what observed rows look like.
     if (
         isinstance(surrogate, Router)
+        and buffer.n_interventions
         and surrogate.takes_for_linear(buffer)
         and not seems_linear(buffer, target, posterior, {})
     ):
