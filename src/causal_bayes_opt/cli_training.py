@@ -153,8 +153,8 @@ def _train_policy(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from causal_bayes_opt.surrogate.network import TrainedModel, save_model
+    from causal_bayes_opt.training.checkpoints import seconds_trained
     from causal_bayes_opt.training.configuration import model_card, read_run
-    from causal_bayes_opt.training.loop import seconds_trained
     from causal_bayes_opt.training.stages import train_run
 
     run = read_run(options.config)

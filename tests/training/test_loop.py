@@ -13,8 +13,9 @@ from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.network import TrainedModel, save_model
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
+from causal_bayes_opt.training.checkpoints import seconds_trained
 from causal_bayes_opt.training.configuration import Stage, TrainingRun, read_run
-from causal_bayes_opt.training.loop import LoopConfig, seconds_trained, train
+from causal_bayes_opt.training.loop import LoopConfig, train
 from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.tuning import tune
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,14 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from safetensors.numpy import load_file, save_file
 
-from causal_bayes_opt.errors import ConfigError, ModelError
+from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.training import TrainingDistribution
+from causal_bayes_opt.training.checkpoints import (
+    CHECKPOINT_FORMAT,
+    LoopState,
+    fingerprint,
+    log_step,
+    resume,
+    save_checkpoint,
+)
 from causal_bayes_opt.training.parallel import everywhere, using
 from causal_bayes_opt.training.sources import Place, Simulated, Source
 
-CHECKPOINT_FORMAT = 2
 StepFunction: TypeAlias = Callable[
     [hk.Params, optax.OptState, Any, jax.Array],
     tuple[hk.Params, optax.OptState, dict[str, jax.Array]],
@@ -114,19 +118,6 @@ class Trainable(Protocol):
         ...
 
 
-class LoopState(NamedTuple):
-    """Everything that a step changes."""
-
-    step: jax.Array  # int [], steps done
-    params: hk.Params
-    opt_state: optax.OptState
-    average: hk.Params  # running mean of the weights
-    best: hk.Params  # the mean at the best validation
-    best_loss: jax.Array  # [], of that validation; infinite before the first
-    misses: jax.Array  # int [], validations since then
-    place: jax.Array  # int [3], where the source goes on
-
-
 class Progress(NamedTuple):
     """What the loop reports after a step; the speed is that of this process."""
 
@@ -172,7 +163,7 @@ def train(
     writes = folder is not None and jax.process_index() == 0
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        state = _resume(folder, state, described)
+        state = resume(folder, state, described)
     state = everywhere(state, mesh)
     advance = _advance(model, source, _what_is_compiled(config), mesh)
     base = jax.random.key(config.seed + 1)
@@ -197,7 +188,7 @@ def train(
             state = everywhere(_judged(state, found), mesh)
         seconds = time.monotonic() - started
         if folder is not None and writes:
-            _log(folder, done, metrics, seconds, found)
+            log_step(folder, done, metrics, seconds, found)
             at_end = done + 1 == _last_step(config) or _is_over(state, config)
             if (done + 1) % config.checkpoint_every == 0 or at_end:
                 save_checkpoint(folder, state, described)
@@ -266,39 +257,11 @@ def describe_run(
                 "model": model.describe(),
                 "source": source.describe(),
                 "loop": asdict(config),
-                "start": None if start is None else _fingerprint(start),
+                "start": None if start is None else fingerprint(start),
             }
         )
     )
     return described
-
-
-def digest(described: dict[str, Any]) -> str:
-    """A hash of a configuration."""
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def seconds_trained(folder: Path) -> float:
-    """Seconds that all processes so far have trained in a folder, those inside it included."""
-    total = 0.0
-    for path in folder.rglob("metrics.jsonl"):
-        last = 0.0
-        for line in path.read_text().splitlines():
-            seconds = float(json.loads(line)["seconds"])
-            # They begin again with each process.
-            total += seconds - last if seconds >= last else seconds
-            last = seconds
-    return total
-
-
-def save_checkpoint(folder: Path, state: LoopState, described: dict[str, Any]) -> None:
-    """Write the state so that a reader sees the old one or the new one, never a part."""
-    arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}
-    temporary = folder / "checkpoint.partial"
-    save_file(arrays, temporary, metadata={"digest": digest(described)})
-    (folder / "run.partial").write_text(json.dumps(described, indent=1, sort_keys=True))
-    os.replace(folder / "run.partial", folder / "run.json")
-    os.replace(temporary, folder / "checkpoint.safetensors")
 
 
 class _Watch:
@@ -328,28 +291,6 @@ class _Watch:
             f"at step {step} (batch seed {self._config.seed + 1}/{step}); {kept}; lower the "
             "learning rate and start again in another folder"
         )
-
-
-def _resume(folder: Path, state: LoopState, described: dict[str, Any]) -> LoopState:
-    path = folder / "checkpoint.safetensors"
-    if not path.exists():
-        return state
-    recorded = json.loads((folder / "run.json").read_text())
-    if digest(recorded) != digest(described):
-        changed = [key for key in described if recorded.get(key) != described[key]]
-        raise ModelError(
-            f"{str(folder)!r} holds a run with another configuration ({', '.join(changed)} "
-            "differ); choose another folder, or repeat that configuration to go on"
-        )
-    arrays = load_file(path)
-    leaves = [jnp.asarray(arrays[name]) for name, _ in _named_leaves(state)]
-    restored: LoopState = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    return restored
-
-
-def _named_leaves(state: LoopState) -> list[tuple[str, jax.Array]]:
-    leaves, _ = jax.tree.flatten_with_path(state)
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
 def _initial(
@@ -423,26 +364,3 @@ def _is_over(state: LoopState, config: LoopConfig) -> bool:
 
 def _last_step(config: LoopConfig) -> int:
     return config.steps if config.stop_after is None else min(config.stop_after, config.steps)
-
-
-def _fingerprint(params: hk.Params) -> str:
-    """A hash of weights, whatever the order in which they are held."""
-    leaves, _ = jax.tree.flatten_with_path(params)
-    named = sorted((jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in leaves)
-    data = b"".join(name.encode() + array.tobytes() for name, array in named)
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _log(
-    folder: Path,
-    step: int,
-    metrics: dict[str, jax.Array],
-    seconds: float,
-    validation: float | None,
-) -> None:
-    record = {"step": step, "seconds": round(seconds, 3)}
-    record |= {name: float(value) for name, value in metrics.items()}
-    if validation is not None:
-        record["validation"] = validation
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")

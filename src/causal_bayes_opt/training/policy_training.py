@@ -22,11 +22,11 @@ from causal_bayes_opt.acquisition.episodes import Start, greedy_improvements
 from causal_bayes_opt.acquisition.features import features, no_history
 from causal_bayes_opt.acquisition.grpo import GRPOConfig, grpo_loss, imitation_loss, roll_out
 from causal_bayes_opt.acquisition.learned import TrainedPolicy
+from causal_bayes_opt.training.checkpoints import seconds_trained
 from causal_bayes_opt.training.loop import (
     LoopConfig,
     Progress,
     StepFunction,
-    seconds_trained,
     train,
 )
 from causal_bayes_opt.training.policy_starts import StartDistribution, kept_starts, make_starts
