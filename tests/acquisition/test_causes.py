@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
-from causal_bayes_opt.acquisition.policy import fit_outcome_model
+from causal_bayes_opt.acquisition.policy import causes_of, fit_outcome_model
 from causal_bayes_opt.acquisition.smooth_functions import Evidence, usual_values
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import AcquisitionState
@@ -15,6 +15,7 @@ from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.surrogate.protocol import EdgePrior
 from causal_bayes_opt.surrogate.router import auto_posterior
 
 NONE = np.zeros((1, 3), dtype=bool)
@@ -84,6 +85,32 @@ def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
     found = judged(suspects, 2, *rows_of(buffer, ranges))
     assert marginals(found)[1] > 0.95
     assert marginals(found)[0] < 0.5
+
+
+def test_what_the_user_ruled_out_is_no_suspect():
+    names = ("X", "Z", "Y")
+    scm = SCM(
+        names,
+        {
+            "X": linear([], []),
+            "Z": linear([], []),
+            "Y": from_function(["X", "Z"], lambda x, z: np.sin(2 * x) + z**2, gaussian(0.3)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=1))
+    ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
+    problem = Problem(names, "Y", ranges=ranges)
+    prior = EdgePrior(forbidden=(("X", "Y"),))
+    free, bound = (
+        marginals(
+            causes_of(AcquisitionState.start(buffer, problem, auto_posterior, prior=p), ranges)
+        )
+        for p in (None, prior)
+    )
+    assert free[0] > 0.5
+    assert bound[0] == 0.0
+    assert bound[1] > 0.5
 
 
 @pytest.mark.parametrize("n", [300, 1000])

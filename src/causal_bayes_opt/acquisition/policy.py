@@ -164,7 +164,7 @@ def causes_of(state: AcquisitionState, ranges: Mapping[str, tuple[float, float]]
     posterior = Causes(*listed_sets(state.posteriors, target, names))
     # No posterior is 0 but of what was ruled out.
     chances = [
-        1.0 - state.posteriors[name].marginals[target] if marginals.get(name, 0.0) > 0.0 else 0.0
+        1.0 - state.posteriors[name].marginals.get(target, 0.0) if marginals.get(name) else 0.0
         for name in names
     ]
     suspects = suspected(posterior, np.array(chances))
