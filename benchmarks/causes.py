@@ -63,20 +63,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--systems", type=int, default=60, metavar="N", help="of each family")
     systems = parser.parse_args(arguments).systems
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    every: list[Scores] = []
     for mechanism in MECHANISMS:
         found = [scores_of(mechanism, FIRST + number) for number in range(systems)]
         kept = [own for own in found if own is not None]
-        nats, errors, scores = (np.array(column) for column in zip(*kept, strict=True))
-        cells = (
-            mechanism,
-            str(len(kept)),
-            f"{nats[:, 0].mean():.3f} → {nats[:, 1].mean():.3f}",
-            mean_told(nats[:, 1] - nats[:, 0], "+.3f"),
-            f"{errors[:, 0].mean():.3f}, {mean_told(errors[:, 1] - errors[:, 0], '+.3f')}",
-            f"{scores[:, 0].mean():.3f}, {mean_told(scores[:, 1] - scores[:, 0], '+.3f')}",
-            f"{errors[:, 2].mean():.3f}, {scores[:, 2].mean():.3f}",
-        )
-        print(f"| {' | '.join(cells)} |", flush=True)
+        _print_row(mechanism, kept)
+        every += kept
+    _print_row("all", every)
+
+
+def _print_row(name: str, kept: list[Scores]) -> None:
+    nats, errors, scores = (np.array(column) for column in zip(*kept, strict=True))
+    cells = (
+        name,
+        str(len(kept)),
+        f"{nats[:, 0].mean():.3f} → {nats[:, 1].mean():.3f}",
+        mean_told(nats[:, 1] - nats[:, 0], "+.3f"),
+        f"{errors[:, 0].mean():.3f}, {mean_told(errors[:, 1] - errors[:, 0], '+.3f')}",
+        f"{scores[:, 0].mean():.3f}, {mean_told(scores[:, 1] - scores[:, 0], '+.3f')}",
+        f"{errors[:, 2].mean():.3f}, {scores[:, 2].mean():.3f}",
+    )
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def scores_of(mechanism: str, number: int) -> Scores | None:
