@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 
 from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
+from causal_bayes_opt.acquisition.linearity import standardised_evidence
 from causal_bayes_opt.acquisition.policy import causes_of, fit_outcome_model
-from causal_bayes_opt.acquisition.smooth_functions import Evidence, usual_values
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
 from causal_bayes_opt.core.sample import sample
-from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.surrogate.protocol import EdgePrior
 from causal_bayes_opt.surrogate.router import auto_posterior
@@ -57,14 +56,6 @@ def test_sixteen_sets_of_many_are_kept_and_none_that_is_impossible():
     assert (found.probs > 0).all()
 
 
-def rows_of(buffer, ranges):
-    scaling = Scaling.of(buffer)
-    values, mask = buffer.rows()
-    values = scaling.apply(values)
-    names = tuple(buffer.get_variable_names())
-    return Evidence.of(values, mask), usual_values(values, mask, scaling, names, ranges)
-
-
 def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
     scm = SCM(
         ("X", "Z", "Y"),
@@ -82,7 +73,7 @@ def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
     suspects = suspected(NOTHING, np.array([1.0, 1.0, 0.0]))
     assert marginals(suspects)[1] < 0.5
     ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
-    found = judged(suspects, 2, *rows_of(buffer, ranges))
+    found = judged(suspects, 2, *standardised_evidence(buffer, ranges))
     assert marginals(found)[1] > 0.95
     assert marginals(found)[0] < 0.5
 

@@ -16,7 +16,7 @@ from causal_bayes_opt.acquisition.smooth_functions import (
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.support import looks_linear_gaussian, summary_of
+from causal_bayes_opt.surrogate.router import passes_for_linear
 
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
@@ -53,7 +53,7 @@ def seems_linear(
     names = tuple(buffer.get_variable_names())
     if len(names) > _MOST_SMOOTH:
         return True
-    if not looks_linear_gaussian(summary_of(buffer)):
+    if not passes_for_linear(buffer):
         return False
     marginals = posterior.marginals
     likeliest = sorted(marginals, key=lambda name: -marginals[name])[:_LOOKED_AT]

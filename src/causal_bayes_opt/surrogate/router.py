@@ -126,9 +126,8 @@ class Router:
             return instead, ask(self.exact)
 
     def takes_for_linear(self, buffer: ExperienceBuffer) -> bool:
-        """Whether a buffer's observed rows pass for those of a linear Gaussian system."""
-        few = buffer.n_observations < _FEWEST_ROWS
-        return self.linear_is_open and (few or looks_linear_gaussian(summary_of(buffer)))
+        """Whether it would ask inference for linear Gaussian systems, or the network for them."""
+        return self.linear_is_open and passes_for_linear(buffer)
 
     def choose(self, buffer: ExperienceBuffer) -> Choice:
         """The surrogate for a buffer, and why."""
@@ -169,6 +168,12 @@ class Router:
             f"{d} variables that pass the check for linear Gaussian systems: exact inference "
             "looks at all parent sets",
         )
+
+
+def passes_for_linear(buffer: ExperienceBuffer) -> bool:
+    """Whether observed rows pass for those of a linear Gaussian system; a few always do."""
+    few = buffer.n_observations < _FEWEST_ROWS
+    return few or looks_linear_gaussian(summary_of(buffer))
 
 
 def measured_gap(accuracy: Sequence[Mapping[str, Any]], buffer: ExperienceBuffer) -> float:
