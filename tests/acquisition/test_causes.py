@@ -104,8 +104,7 @@ def test_what_the_user_ruled_out_is_no_suspect():
     assert bound[1] > 0.5
 
 
-@pytest.mark.parametrize("n", [300, 1000])
-def test_an_effect_does_not_pass_for_a_cause_because_it_foretells_well(n):
+def test_a_sure_effect_is_no_suspect_though_it_foretells_well():
     names = ("Z", "Y", "W")
     scm = SCM(
         names,
@@ -116,9 +115,11 @@ def test_an_effect_does_not_pass_for_a_cause_because_it_foretells_well(n):
         },
         "Y",
     )
-    buffer = ExperienceBuffer.from_dataframe(sample(scm, n, seed=1))
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 1000, seed=1))
     ranges = {"Z": (-2.0, 2.0), "W": (-2.0, 2.0)}
     state = AcquisitionState.start(buffer, Problem(names, "Y", ranges=ranges), auto_posterior)
+    assert state.posteriors["W"].marginals["Y"] > 0.999
+    assert marginals(causes_of(state, ranges))[2] < 0.01
     outcomes = fit_outcome_model(state, jax.random.key(0))
     assert isinstance(outcomes, SmoothOutcomeModel)
     low, high = (outcomes.predict("Y", {"W": end})[0] for end in ranges["W"])
