@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +32,15 @@ from causal_bayes_opt.surrogate.protocol import (
     EdgePrior,
     SystemPosterior,
     default_edge_probability,
+)
+from causal_bayes_opt.surrogate.subset_sums import (
+    drop_bit,
+    over_prefixes,
+    over_suffixes,
+    sum_over_bit,
+    sum_over_subsets,
+    sum_over_supersets,
+    without,
 )
 
 MAX_VARIABLES = 20
@@ -215,12 +224,12 @@ class _Programme:
 
     @cached_property
     def right(self) -> np.ndarray:
-        return _over_suffixes(self.sums.below)
+        return over_suffixes(self.sums.below)
 
     def posterior(self, t: int) -> SetPosterior:
-        sums, outside = self.sums, _without(self.n_vars, t)
+        sums, outside = self.sums, without(self.n_vars, t)
         around = sums.left[..., outside] + self.right[..., outside | (1 << t)]
-        log_probs = sums.weights[..., t, :] + _sum_over_supersets(around)[..., sums.rows]
+        log_probs = sums.weights[..., t, :] + sum_over_supersets(around)[..., sums.rows]
         log_probs = log_probs - np.logaddexp.reduce(log_probs, axis=-1)[..., None]
         own = (sums.rows[:, None] >> np.arange(self.n_vars - 1) & 1).astype(bool)
         return SetPosterior(np.insert(own, t, False, axis=1), log_probs)
@@ -270,8 +279,8 @@ def _solve(
     rows, scores = scores_up_to(statistics, cap)
     weights = scores + set_sizes(d - 1)[rows] * (np.log(p) - np.log1p(-p))
     _rule_out(rows, weights, known, forbidden)
-    below = _sum_over_subsets(_dense(rows, weights, d))
-    left = _over_prefixes(below)
+    below = sum_over_subsets(_dense(rows, weights, d))
+    left = over_prefixes(below)
     if not np.isfinite(left[..., -1]).all():
         limit = f" and at most {cap} parents" if cap < d - 1 else ""
         raise GraphError(f"no acyclic graph agrees with the known and forbidden edges given{limit}")
@@ -298,7 +307,7 @@ def _draw_predecessors(rng: np.random.Generator, sums: _Sums, n: int) -> np.ndar
     remaining = np.full(n, 2**d - 1)
     for _ in range(d):
         rest = remaining[:, None] & ~(1 << nodes)
-        own = _drop_bit(rest, nodes)
+        own = drop_bit(rest, nodes)
         log_probs = sums.below[nodes, own] + sums.left[rest]
         log_probs[rest == remaining[:, None]] = -np.inf  # placed already
         last = (log_probs + rng.gumbel(size=(n, d))).argmax(axis=1)
@@ -320,7 +329,7 @@ def _draw_subsets(
     """
     stages = [log_weights]
     for bit in range(log_weights.shape[-1].bit_length() - 1):
-        stages.append(_sum_over_bit(stages[-1].copy(), bit, source=0, sink=1))
+        stages.append(sum_over_bit(stages[-1].copy(), bit, source=0, sink=1))
     drawn, each = within.copy(), np.arange(len(within))[:, None]
     for bit in reversed(range(len(stages) - 1)):
         log_kept = stages[bit][each, drawn] - stages[bit + 1][each, drawn]
@@ -335,106 +344,6 @@ def _dense(rows: np.ndarray, weights: np.ndarray, d: int) -> np.ndarray:
     dense = np.full((*weights.shape[:-1], 2 ** (d - 1)), -np.inf)
     dense[..., rows] = weights
     return dense
-
-
-def _sum_over_subsets(log_values: np.ndarray) -> np.ndarray:
-    """Zeta transform along the last axis, in logarithms and in place."""
-    return _transform(log_values, source=0, sink=1)
-
-
-def _sum_over_supersets(log_values: np.ndarray) -> np.ndarray:
-    return _transform(log_values, source=1, sink=0)
-
-
-def _transform(log_values: np.ndarray, source: int, sink: int) -> np.ndarray:
-    for bit in range(log_values.shape[-1].bit_length() - 1):
-        _sum_over_bit(log_values, bit, source, sink)
-    return log_values
-
-
-def _sum_over_bit(log_values: np.ndarray, bit: int, source: int, sink: int) -> np.ndarray:
-    view = log_values.reshape(*log_values.shape[:-1], -1, 2, 1 << bit)
-    np.logaddexp(view[..., source, :], view[..., sink, :], out=view[..., sink, :])
-    return log_values
-
-
-def _over_prefixes(below: np.ndarray) -> np.ndarray:
-    """Log L of all subsets of the variables ``[..., 2^n_vars]``; `below` as in `_Sums`."""
-    left = np.full((*below.shape[:-2], 2 ** below.shape[-2]), -np.inf)
-    left[..., 0] = 0.0
-    for level in _levels(below.shape[-2])[1:]:
-        terms = below[..., level.inside, level.rest_own] + left[..., level.rest]
-        left[..., level.sets] = np.logaddexp.reduce(terms, axis=-1)
-    return left
-
-
-def _over_suffixes(below: np.ndarray) -> np.ndarray:
-    """Log R, likewise."""
-    right = np.full((*below.shape[:-2], 2 ** below.shape[-2]), -np.inf)
-    right[..., -1] = 0.0
-    for level in reversed(_levels(below.shape[-2])[:-1]):
-        terms = below[..., level.outside, level.sets_own] + right[..., level.larger]
-        right[..., level.sets] = np.logaddexp.reduce(terms, axis=-1)
-    return right
-
-
-class _Level(NamedTuple):
-    """All subsets with k members, and their neighbours with one member less or more."""
-
-    sets: np.ndarray  # [n_sets]
-    inside: np.ndarray  # [n_sets, k], the members i of each set U
-    rest: np.ndarray  # [n_sets, k], U - i
-    rest_own: np.ndarray  # [n_sets, k], U - i counted without i
-    outside: np.ndarray  # [n_sets, n_vars - k], the others i
-    larger: np.ndarray  # [n_sets, n_vars - k], U + i
-    sets_own: np.ndarray  # [n_sets, n_vars - k], U counted without i
-
-
-def _levels(d: int) -> list[_Level]:
-    return _cached_levels(d) if d <= 12 else _make_levels(d)
-
-
-@lru_cache(maxsize=12)
-def _cached_levels(d: int) -> list[_Level]:
-    return _make_levels(d)
-
-
-def _make_levels(d: int) -> list[_Level]:
-    sizes = set_sizes(d)
-    order = np.argsort(sizes, kind="stable").astype(np.int32)
-    ends = np.cumsum(np.bincount(sizes, minlength=d + 1))
-    levels = []
-    for k in range(d + 1):
-        sets = order[ends[k] - np.count_nonzero(sizes == k) : ends[k]]
-        member = (sets[:, None] >> np.arange(d, dtype=np.int32) & 1).astype(bool)
-        inside = np.nonzero(member)[1].reshape(len(sets), k).astype(np.int32)
-        outside = np.nonzero(~member)[1].reshape(len(sets), d - k).astype(np.int32)
-        rest = sets[:, None] ^ (1 << inside)
-        larger = sets[:, None] | (1 << outside)
-        levels.append(
-            _Level(
-                sets,
-                inside,
-                rest,
-                _drop_bit(rest, inside),
-                outside,
-                larger,
-                _drop_bit(np.broadcast_to(sets[:, None], outside.shape), outside),
-            )
-        )
-    return levels
-
-
-def _drop_bit(sets: np.ndarray, bit: np.ndarray) -> np.ndarray:
-    """Sets (which do not hold `bit`) counted without that variable."""
-    low = sets & ((1 << bit) - 1)
-    return np.asarray(low | (sets >> (bit + 1) << bit))
-
-
-def _without(d: int, t: int) -> np.ndarray:
-    """All subsets that do not hold t, in the order in which they count without it."""
-    own = np.arange(2 ** (d - 1))
-    return np.asarray((own & ((1 << t) - 1)) | (own >> t << (t + 1)))
 
 
 def _require_size(n_vars: int) -> None:
