@@ -14,7 +14,12 @@ from causal_bayes_opt.acquisition.baselines import (
     random_over_parents,
 )
 from causal_bayes_opt.acquisition.learned import LearnedPolicy, TrainedPolicy
-from causal_bayes_opt.acquisition.policy import expected_improvement, recommend, thompson_sampling
+from causal_bayes_opt.acquisition.policy import (
+    expected_improvement,
+    fit_outcome_model,
+    recommend,
+    thompson_sampling,
+)
 from causal_bayes_opt.acquisition.policy_network import PolicyConfig, PolicyNetwork
 from causal_bayes_opt.acquisition.search import MAX_TARGETS, search, tried_so_far
 from causal_bayes_opt.acquisition.state import AcquisitionState
@@ -149,6 +154,23 @@ def test_directions_mirror_each_other(frame):
 def test_effects_of_the_target_are_not_set(frame):
     state = state_of(frame, ranges=RANGES)
     assert "colour" not in recommend(state, jax.random.key(0)).intervention
+
+
+def test_recommendation_prefers_what_is_sure_among_much_the_same():
+    """B moves the target a little further on average, but half of the graphs say not at all."""
+    scm = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0, ("B", "Y"): 2.1}, target="Y")
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 500, seed=0))
+    problem = Problem(scm.variables, "Y", ranges={"A": (-1.0, 1.0), "B": (-1.0, 1.0)})
+    graphs = np.zeros((64, 3, 3), dtype=bool)
+    graphs[:, 0, 2] = True
+    graphs[::2, 1, 2] = True
+    posteriors = exact_posterior.posteriors(buffer)
+    state = AcquisitionState(buffer, problem, posteriors, graphs=graphs, linear=True)
+    found = recommend(state, jax.random.key(0), max_targets=1)
+    assert dict(found.intervention) == {"A": -1.0}
+    model = fit_outcome_model(state, jax.random.key(0))
+    further, _, _ = model.predict("Y", {"B": -1.0})
+    assert further < found.predicted_mean
 
 
 def test_ranges_come_from_the_data_where_none_are_given(frame):
