@@ -14,14 +14,11 @@ from causal_bayes_opt.acquisition.baselines import (
     random_over_parents,
 )
 from causal_bayes_opt.acquisition.learned import LearnedPolicy, TrainedPolicy
-from causal_bayes_opt.acquisition.policy import (
-    expected_improvement,
-    fit_outcome_model,
-    recommend,
-    thompson_sampling,
-)
+from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.policy import expected_improvement, recommend, thompson_sampling
 from causal_bayes_opt.acquisition.policy_network import PolicyConfig, PolicyNetwork
 from causal_bayes_opt.acquisition.search import MAX_TARGETS, search, tried_so_far
+from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.benchmarks.problems import named_problem
 from causal_bayes_opt.core.buffer import ExperienceBuffer
@@ -44,6 +41,7 @@ SYSTEM = SCM.linear(
     target="Ausbeute",
 )
 RANGES = {name: (-2.0, 1.0) for name in SYSTEM.variables if name != "Ausbeute"}
+FIT = "causal_bayes_opt.acquisition.policy.fit_outcome_model"
 UNTRAINED = PolicyNetwork(PolicyConfig(hidden_dim=8, num_layers=1, num_heads=2))
 POLICIES = {
     "PARENT_SCALE": parent_scale_rule(),
@@ -156,21 +154,25 @@ def test_effects_of_the_target_are_not_set(frame):
     assert "colour" not in recommend(state, jax.random.key(0)).intervention
 
 
-def test_recommendation_prefers_what_is_sure_among_much_the_same():
+def test_recommendation_prefers_what_is_sure_where_forecasts_are_approximate(monkeypatch):
     """B moves the target a little further on average, but half of the graphs say not at all."""
-    scm = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0, ("B", "Y"): 2.1}, target="Y")
+    scm = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0, ("B", "Y"): 2.4}, target="Y")
     buffer = ExperienceBuffer.from_dataframe(sample(scm, 500, seed=0))
     problem = Problem(scm.variables, "Y", ranges={"A": (-1.0, 1.0), "B": (-1.0, 1.0)})
     graphs = np.zeros((64, 3, 3), dtype=bool)
     graphs[:, 0, 2] = True
     graphs[::2, 1, 2] = True
     posteriors = exact_posterior.posteriors(buffer)
-    state = AcquisitionState(buffer, problem, posteriors, graphs=graphs, linear=True)
-    found = recommend(state, jax.random.key(0), max_targets=1)
-    assert dict(found.intervention) == {"A": -1.0}
-    model = fit_outcome_model(state, jax.random.key(0))
-    further, _, _ = model.predict("Y", {"B": -1.0})
-    assert further < found.predicted_mean
+    key = jax.random.key(0)
+    ranges = dict.fromkeys(("A", "B"), (-1.0, 1.0))
+    smooth = SmoothOutcomeModel.fit(buffer, graphs, "Y", key, ranges)
+    linear_one = LinearOutcomeModel.fit(buffer, graphs, key)
+    state = AcquisitionState(buffer, problem, posteriors)
+    for model, chosen in ((smooth, "A"), (linear_one, "B")):
+        monkeypatch.setattr(FIT, lambda state, key, model=model: model)
+        found = recommend(state, key, max_targets=1)
+        assert list(found.intervention) == [chosen]
+        assert model.predict("Y", {"B": -1.0})[0] < model.predict("Y", {"A": -1.0})[0]
 
 
 def test_ranges_come_from_the_data_where_none_are_given(frame):

@@ -28,7 +28,7 @@ from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
 
 _WORTH_IT = 0.05  # of what has been gained so far
-_CAUTION = 0.25  # deviations by which a recommendation must be better than one that is sure
+_CAUTION = 0.25  # deviations that certainty is worth where forecasts are approximate
 
 
 @dataclass(frozen=True)
@@ -118,28 +118,30 @@ def thompson_sampling(
 def recommend(
     state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
 ) -> Suggestion:
-    """What to do when trials end: the best expected outcome, less a quarter of its deviation.
+    """What to do when trials end: the best expected outcome.
 
-    The best of several hundred guesses is a lucky one (the winner's curse), the more so the less is
-    known of it. Of those within a hundredth of the best, the one that sets fewest variables.
+    Where mechanisms are not linear, less a quarter of its deviation: forecasts are approximate
+    there, and the best of several hundred is a lucky one (the winner's curse). Of those within a
+    hundredth of the best, the one that sets fewest variables.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
     most = most_at_once(model, max_targets)
     done = tried_so_far(state, model, most)
-    found = search(state, model, _cautious, k_search, most, done)
+    score = _expected if model.corners_suffice else _cautious
+    found = search(state, model, score, k_search, most, done)
     best = found.scores.max()
     near = np.flatnonzero(found.scores >= best - 0.01 * abs(best))
     sizes = found.candidates.there[near].sum(axis=1)
     chosen = int(near[np.lexsort((-found.scores[near], sizes))[0]])
-    reason = "best expected outcome of the target by the outcome model, its uncertainty weighed"
+    reason = "best expected outcome of the target by the outcome model"
     return _suggestion(state, model, found.candidates, chosen, reason)
 
 
 def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
-    Mechanisms are linear where the data pass the check for linear Gaussian systems, and beyond 20
+    Mechanisms are linear where the data speak for it (`linearity.seems_linear`), and beyond 20
     variables; elsewhere Gaussian processes, where the posterior of the target's causes is doubted
     and pooled with their evidence (see `causes`), with what experiments say against them (see
     `discrepancy`).
@@ -183,8 +185,12 @@ def _improvement(best: float, means: np.ndarray) -> np.ndarray:
     return np.asarray(deviation * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)))
 
 
+def _expected(means: np.ndarray) -> np.ndarray:
+    return np.asarray(-means.mean(axis=1))
+
+
 def _cautious(means: np.ndarray) -> np.ndarray:
-    return np.asarray(-means.mean(axis=1) - _CAUTION * means.std(axis=1))
+    return np.asarray(_expected(means) - _CAUTION * means.std(axis=1))
 
 
 def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
