@@ -184,8 +184,8 @@ def _speed(speed: Mapping[str, Any]) -> str:
         ["share that reaches the threshold", _interval(speed["share_at_threshold"])],
         ["exact inference, by ours", f"{speed['ratio_to_exact']:.2f}"],
         [
-            "the public code, one run (recorded on another machine)",
-            f"{speed['recorded_public_seconds']:g} s",
+            "the public code, as long a study (recorded on another machine)",
+            f"{speed['recorded_public_seconds']:.0f} s",
         ],
         ["best trial no worse than the expert's", _interval(speed["no_worse_than_expert"])],
     ]
