@@ -223,9 +223,10 @@ def main() -> None:
     parser.add_argument("--axial", type=Path, help="header of a trained axial model")
     options = parser.parse_args()
     if options.axial is not None:
-        page = options.out.read_text(encoding="utf-8").split(AXIAL_HEAD)[0].rstrip()
+        before, _, after = options.out.read_text(encoding="utf-8").partition(AXIAL_HEAD)
         section = _axial_section(options.axial, options.systems)
-        options.out.write_text(f"{page}\n\n{AXIAL_HEAD}{section}", encoding="utf-8")
+        page = f"{before.rstrip()}\n\n{AXIAL_HEAD}{section}\n{_further(after)}".rstrip()
+        options.out.write_text(f"{page}\n", encoding="utf-8")
         print(section)
         return
     lines = [
@@ -243,7 +244,15 @@ def main() -> None:
         found = cell(mechanism, SIZES[0], SLOW_SYSTEMS, SLOW)
         slow.append(f"| {mechanism} | {SIZES[0]} | {' | '.join(map(ends_told, found.values()))} |")
         print(slow[-1], flush=True)
-    options.out.write_text(_page(lines, slow, options.systems), encoding="utf-8")
+    kept = _further(options.out.read_text(encoding="utf-8")) if options.out.exists() else ""
+    page = f"{_page(lines, slow, options.systems).rstrip()}\n\n{kept}".rstrip()
+    options.out.write_text(f"{page}\n", encoding="utf-8")
+
+
+def _further(text: str) -> str:
+    """The sections from the first second-level heading on, which this does not make anew."""
+    _, heading, rest = text.partition("\n## ")
+    return f"## {rest}" if heading else ""
 
 
 if __name__ == "__main__":
