@@ -73,7 +73,7 @@ format: $(VENV)/.dev ## put the code into the house's format
 bench: $(VENV)/.bench ## measure speed and accuracy against the peers
 	$(BIN)/python -m benchmarks
 
-bench-accuracy: $(VENV)/.bench ## compare the shipped network with exact inference, cell by cell; writes docs/accuracy.md
+bench-accuracy: $(VENV)/.bench ## compare the shipped network with exact inference, cell by cell; writes docs/accuracy.md and the model's card
 	$(BIN)/python -m benchmarks.accuracy --card
 
 bench-regret: $(VENV)/.bench ## compare policies on problems with known optima, which takes hours; writes docs/regret.md

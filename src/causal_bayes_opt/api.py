@@ -123,6 +123,7 @@ def suggest(
     Raises:
         DataError, UnknownNameError, MethodLimitError: see `infer_parents`.
         ProblemError: a reversed range, nothing that may be set, or a question asked twice.
+        ConfigError: a negative seed.
     """
     buffer = read_data(data, interventions, names, ignore)
     asked = (target, direction, ranges, settable, costs)

@@ -155,7 +155,8 @@ def _add_suggest(commands: Any) -> None:
         "--policy",
         default="auto",
         metavar="NAME",
-        help="who chooses: auto, expected_improvement, thompson_sampling, grpo-linear-v1, random",
+        help="who chooses: auto, expected_improvement, thompson_sampling, grpo-linear-v1, random, "
+        "random_over_parents",
     )
     _add_seed(parser)
     parser.set_defaults(run=_suggest)

@@ -21,7 +21,7 @@ def add_generate(commands: Any) -> None:
         "make a dataset of demonstrations; the same command goes on where it was stopped",
         [
             "acbo generate --out data/first --systems 96 --seed 0",
-            "acbo generate --out data/mixed --systems 500 --mechanisms linear neural",
+            "acbo generate --out data/mixed --systems 100 --mechanisms linear neural",
             "acbo generate --out data/truth --teacher truth --systems 50000 --report report.json",
             "acbo generate --out data/first --systems 96 --engine ray --address auto",
         ],

@@ -49,9 +49,9 @@ def random_over_parents(state: AcquisitionState, key: jax.Array) -> Suggestion:
 
 
 def oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
-    """The best intervention for a known system: what nobody who does not know it can beat.
+    """The best intervention for a known system, on up to `max_targets` variables.
 
-    Exact for linear systems; for others by simulation and search.
+    Exact for linear systems of up to thirteen variables; for others by simulation and search.
     """
     model: OutcomeModel
     if all(m.function is None and not m.activations for m in scm.mechanisms.values()):

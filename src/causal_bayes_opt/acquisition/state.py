@@ -28,7 +28,7 @@ class AcquisitionState:
         buffer: all rows so far.
         problem: what is asked.
         posteriors: over the parent sets of every variable, the target's among them.
-        step: number of trials done.
+        step: rows of trials so far.
         graphs: whole graphs drawn from the posterior, bool ``[n, n_vars, n_vars]``, where the
             surrogate can draw them; None leaves it to a sampler over `posteriors`.
         linear: whether mechanisms are taken for linear; None leaves it to `linearity.is_linear`.

@@ -66,8 +66,8 @@ def random_problem(family: str, number: int) -> NamedProblem:
 
     The target is the variable with most parents, but at most 3. Every other variable may be set,
     over the range of `N_OBSERVATIONS` observed rows. The optimum is over all sets of up to three
-    variables, for linear systems over all sets. Systems in which nothing that can be set moves the
-    target are left out.
+    variables, for linear systems over all sets of up to eight of the twelve that matter most.
+    Systems in which nothing that can be set moves the target are left out.
 
     Raises:
         UnknownNameError: no such family.

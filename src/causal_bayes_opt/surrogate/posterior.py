@@ -286,6 +286,8 @@ class ParentSetPosterior:
             f"(method: {self.method}; entropy {self.uncertainty:.2f} nats)",
             f"  {'variable':<{width}}  probability",
         ]
+        if "chosen_because" in self.metadata:
+            lines.insert(1, f"  chosen because: {self.metadata['chosen_because']}")
         by_probability = sorted(self.candidates, key=lambda name: -self.marginals[name])
         for name in by_probability:
             p = self.marginals[name]
