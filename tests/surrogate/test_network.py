@@ -67,6 +67,25 @@ def test_known_and_forbidden_edges_condition_the_posterior(trained):
     assert surrogate(buffer, "X2", prior=EdgePrior(known=(("X2", "X4"),))).marginals["X4"] == 0.0
 
 
+def test_prior_holds_for_variables_beyond_those_that_are_enumerated(trained):
+    """Of 16 variables some are independent of the listed sets."""
+    surrogate, buffer = NetworkSurrogate(trained), buffer_of(16)
+    names, free = buffer.get_variable_names(), surrogate(buffer, "X1")
+    causes = names[1:]
+    outside = [name for name in causes if not any(name in s for s in free.posterior_probs)]
+    assert outside
+    none = surrogate(buffer, "X1", prior=EdgePrior(forbidden=tuple((c, "X1") for c in causes)))
+    assert none.probability(()) == pytest.approx(1.0)
+    assert set(none.marginals.values()) == {0.0}
+    for name in outside:
+        known = surrogate(buffer, "X1", prior=EdgePrior(known=((name, "X1"),)))
+        assert known.marginals[name] == pytest.approx(1.0)
+        effect = surrogate(buffer, "X1", prior=EdgePrior(known=(("X1", name),)))
+        assert effect.marginals[name] == 0.0
+        sparse = surrogate(buffer, "X1", prior=EdgePrior(edge_probability=1e-3))
+        assert sparse.marginals[name] < free.marginals[name]
+
+
 def test_denser_prior_raises_the_expected_number_of_parents(trained):
     surrogate, buffer = NetworkSurrogate(trained), buffer_of(4)
     sparse, dense = (

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import numpy as np
+from scipy.special import expit, logit
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
@@ -257,7 +258,7 @@ def _to_posterior(
     if d - 1 <= MAX_CANDIDATES:
         return posterior
     marginals, slots = np.asarray(joint.marginals[t][:d]), np.asarray(joint.candidates[t])
-    return _with_outsiders(posterior, marginals, slots)
+    return _with_outsiders(posterior, marginals, slots, prior)
 
 
 def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior) -> _Reduced:
@@ -268,6 +269,9 @@ def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior)
     members = np.zeros((int(possible.sum()), d), dtype=bool)
     inside = slots < d
     members[:, slots[inside]] = all_subsets(len(slots))[possible][:, inside]
+    # A known cause that the network does not enumerate is in every set.
+    known, _ = prior.matrices(names)
+    members |= known[:, t] & ~np.isin(np.arange(d), slots)
     return _condition(_Reduced(members, log_probs[possible]), names, t, prior)
 
 
@@ -285,26 +289,30 @@ def _condition(sets: _Reduced, names: list[str], t: int, prior: EdgePrior) -> _R
             "forbidden edges"
         )
     members, log_probs = sets.members[keep], sets.log_probs[keep]
-    p, default = prior.probability(len(names)), default_edge_probability(len(names))
-    change = np.log(p / (1 - p)) - np.log(default / (1 - default))
-    log_probs = log_probs + members.sum(axis=1) * change
+    log_probs = log_probs + members.sum(axis=1) * _change_of_odds(prior, len(names))
     log_probs = log_probs - np.logaddexp.reduce(log_probs)
     return _Reduced(members, log_probs)
 
 
+def _change_of_odds(prior: EdgePrior, n_vars: int) -> float:
+    """Log-odds of an edge by the prior, less those of the training."""
+    p, default = prior.probability(n_vars), default_edge_probability(n_vars)
+    return float(np.log(p / (1 - p)) - np.log(default / (1 - default)))
+
+
 def _with_outsiders(
-    posterior: ParentSetPosterior, marginals: np.ndarray, slots: np.ndarray
+    posterior: ParentSetPosterior, marginals: np.ndarray, slots: np.ndarray, prior: EdgePrior
 ) -> ParentSetPosterior:
     """Beyond 12 variables: those that are not enumerated are independent of the listed sets."""
-    listed = set(slots.tolist())
-    likely = {
-        name: float(p)
-        for i, (name, p) in enumerate(zip(posterior.variables, marginals.tolist(), strict=True))
-        if p > 0 and i not in listed
-    }
-    p = np.clip(list(likely.values()), 1e-12, 1 - 1e-12)
+    names, target = posterior.variables, posterior.target_variable
+    settled = {cause for cause, effect in (*prior.known, *prior.forbidden) if effect == target}
+    settled |= {effect for cause, effect in prior.known if cause == target}
+    listed = {*slots.tolist(), *(i for i, name in enumerate(names) if name in settled)}
+    free = [i for i, p in enumerate(marginals.tolist()) if p > 0 and i not in listed]
+    p = np.clip(marginals[free].astype(np.float64), 1e-12, 1 - 1e-12)
+    p = expit(logit(p) + _change_of_odds(prior, len(names)))
     extra = float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
-    return posterior.with_others(likely, extra)
+    return posterior.with_others({names[i]: float(q) for i, q in zip(free, p, strict=True)}, extra)
 
 
 def _require_same_shapes(model: Network, params: hk.Params, path: Path) -> None:
