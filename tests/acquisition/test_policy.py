@@ -137,6 +137,19 @@ def test_best_joint_corner_is_found(frame, direction):
         assert found["p H"] == truth[1]
 
 
+def test_more_variables_than_corners_are_listed_for_are_set_where_that_helps():
+    names = [f"x{i}" for i in range(5)]
+    scm = SCM.linear([*names, "y"], dict.fromkeys([(name, "y") for name in names], 1.0), target="y")
+    problem = Problem(scm.variables, "y", ranges=dict.fromkeys(names, (-1.5, 1.5)))
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 400, seed=0))
+    state = AcquisitionState.start(buffer, problem, exact_posterior)
+    for policy in (expected_improvement, thompson_sampling, recommend):
+        found = policy(state, jax.random.key(0)).intervention
+        assert dict(found) == dict.fromkeys(names, -1.5)
+    few = recommend(state, jax.random.key(0), max_targets=4).intervention
+    assert len(few) == 4
+
+
 def test_directions_mirror_each_other(frame):
     negated = frame.assign(Ausbeute=-frame["Ausbeute"])
     low = expected_improvement(state_of(frame, ranges=RANGES), jax.random.key(2))

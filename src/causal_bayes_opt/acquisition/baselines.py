@@ -60,7 +60,9 @@ def oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
         model = KnownSystem.of(scm)
 
     def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
-        found = search(state, model, lambda means: -means[:, 0], key, max_targets)
+        found = search(
+            state, model, lambda means: -means[:, 0], key, max_targets, listed=max_targets
+        )
         values = found.candidates.named(int(found.scores.argmax()), model.variables)
         mean, _, std = model.predict(state.problem.target, values)
         cost = state.problem.cost(values)
@@ -134,7 +136,7 @@ def _at_random(
     state: AcquisitionState, names: list[str], rng: np.random.Generator, reason: str
 ) -> Suggestion:
     values = {name: float(rng.uniform(*state.range_of(name))) for name in names}
-    column = state.buffer.rows()[0][:, state.problem.variables.index(state.problem.target)]
+    column = state.outcomes
     return Suggestion(
         make_intervention(values),
         float(column.mean()),

@@ -17,15 +17,15 @@ from causal_bayes_opt.acquisition.graph_samples import listed_sets, sample_graph
 from causal_bayes_opt.acquisition.linearity import is_linear, standardised_evidence
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.search import (
+    MAX_SETTABLE,
     Found,
-    most_at_once,
     search,
     tried_so_far,
 )
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core import keys
-from causal_bayes_opt.core.intervention import Intervention, make_intervention
+from causal_bayes_opt.core.intervention import Intervention, make_intervention, told
 
 _WORTH_IT = 0.05  # of what has been gained so far
 _CAUTION = 0.25  # deviations that certainty is worth where forecasts are approximate
@@ -61,7 +61,7 @@ class Policy(Protocol):
 
 
 def expected_improvement(
-    state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
+    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_SETTABLE
 ) -> Suggestion:
     """Expected improvement of the expected outcome, joint interventions allowed.
 
@@ -70,15 +70,14 @@ def expected_improvement(
     have its maximum over a box at a corner. Among interventions within a twentieth of the
     best, the cheapest wins, then the one that sets fewest variables. Where nothing promises a
     twentieth of what has been gained over doing nothing, the best so far is done again: a
-    regret that small is not worth the price of looking for it. Without `max_targets` the outcome
-    model decides how many variables are set at most (`search.most_at_once`).
+    regret that small is not worth the price of looking for it. At most `max_targets` variables are
+    set.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    most = most_at_once(model, max_targets)
-    done = tried_so_far(state, model, most)
+    done = tried_so_far(state, model, max_targets)
     best = done.means[done.best].mean()
-    found = search(state, model, partial(_improvement, best), k_search, most, done)
+    found = search(state, model, partial(_improvement, best), k_search, max_targets, done)
     if found.scores.max() < _WORTH_IT * (done.means[0].mean() - best):
         reason = "nothing promises much more than the best expected outcome so far: that again"
         return _suggestion(state, model, done.candidates, done.best, reason)
@@ -93,7 +92,7 @@ def expected_improvement(
 
 
 def thompson_sampling(
-    state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
+    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_SETTABLE
 ) -> Suggestion:
     """The best intervention by one member of the outcome model, drawn at random.
 
@@ -107,7 +106,7 @@ def thompson_sampling(
     def score(means: np.ndarray) -> np.ndarray:
         return -means[:, int(uniform * means.shape[1])]
 
-    found = search(state, model, score, k_search, most_at_once(model, max_targets))
+    found = search(state, model, score, k_search, max_targets)
     near = np.flatnonzero(found.scores >= found.scores.max() - 1e-9)
     chosen = _cheapest(state, found, near)
     return _suggestion(
@@ -116,7 +115,7 @@ def thompson_sampling(
 
 
 def recommend(
-    state: AcquisitionState, key: jax.Array, *, max_targets: int | None = None
+    state: AcquisitionState, key: jax.Array, *, max_targets: int = MAX_SETTABLE
 ) -> Suggestion:
     """What to do when trials end: the best expected outcome.
 
@@ -126,10 +125,9 @@ def recommend(
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
-    most = most_at_once(model, max_targets)
-    done = tried_so_far(state, model, most)
+    done = tried_so_far(state, model, max_targets)
     score = _expected if model.corners_suffice else _cautious
-    found = search(state, model, score, k_search, most, done)
+    found = search(state, model, score, k_search, max_targets, done)
     best = found.scores.max()
     near = np.flatnonzero(found.scores >= best - 0.01 * abs(best))
     sizes = found.candidates.there[near].sum(axis=1)
@@ -225,8 +223,8 @@ def _extrapolates(state: AcquisitionState, mean: float) -> tuple[str, ...]:
     low, high = state.outcome_range
     if low <= mean <= high:
         return ()
-    target = state.problem.target
+    expected, least, most = (told(value, high - low, 4) for value in (mean, low, high))
     return (
-        f"the expected {target!r} of {mean:.4g} lies outside of all outcomes so far ({low:.4g} to "
-        f"{high:.4g}): the outcome model extrapolates there",
+        f"the expected {state.problem.target!r} of {expected} lies outside of all outcomes so far "
+        f"({least} to {most}): the outcome model extrapolates there",
     )

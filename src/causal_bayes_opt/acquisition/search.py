@@ -24,6 +24,7 @@ _DRAWN = 96  # interventions drawn over all variables
 _ROUNDS = (0.15, 0.06, 0.02)  # widths of the moves around the best, as shares of the ranges
 _KEPT, _MOVES = 8, 8
 _AGAIN = 32  # of what was tried, from which the search starts too
+_ALIKE = 0.05  # of a range, around what failed
 _SPARSER = 0.25  # share of moves that leave out a variable, or take one in
 
 
@@ -54,22 +55,25 @@ def search(
     key: jax.Array,
     max_targets: int = MAX_TARGETS,
     tried: Tried | None = None,
+    listed: int = MAX_TARGETS,
 ) -> Found:
     """Score interventions on up to `max_targets` of the variables that seem to matter most.
 
-    Where expected outcomes are linear in what is set, all corners of the ranges. Elsewhere a grid
+    Where expected outcomes are linear in what is set, all corners of the ranges of up to `listed`
+    variables, and one variable more on the best of these as long as that helps. Elsewhere a grid
     for each variable alone, draws over sets of variables and the best of what was tried, then moves
-    around the best of all these.
+    around the best of all these. What is like an experiment that failed scores nothing.
     """
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
     ends = np.array([state.range_of(name) for name in names])
-    if model.corners_suffice:
-        slots, there, upper = _corners(len(names), min(max_targets, len(names)))
-        values = np.where(upper, ends[slots, 1], ends[slots, 0])
-        return _looked_at(state, model, score, Candidates(columns[slots], there, values))
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     width = min(max_targets, len(names))
+    if model.corners_suffice:
+        slots, there, upper = _corners(len(names), min(listed, width))
+        values = np.where(upper, ends[slots, 1], ends[slots, 0])
+        found = _looked_at(state, model, score, Candidates(columns[slots], there, values))
+        return _with_more(state, model, score, found, columns, ends, width)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
     def look(units: np.ndarray) -> Found:
         return _looked_at(state, model, score, _scaled(units, columns, ends, width))
@@ -84,17 +88,6 @@ def search(
         units, found = np.concatenate([units, moved]), _joined(found, look(moved))
     sparser = _without_one(_best(units, found))
     return _joined(found, look(sparser)) if len(sparser) else found
-
-
-def most_at_once(model: OutcomeModel, asked: int | None) -> int:
-    """How many variables an intervention may set: as asked, or by how the search is done.
-
-    Corners of more than `MAX_TARGETS` variables are too many to list. Where interventions are
-    drawn, setting a variable that only some members call a cause is a hedge, and costs no time.
-    """
-    if asked is not None:
-        return asked
-    return MAX_TARGETS if model.corners_suffice else MAX_SETTABLE
 
 
 def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
@@ -125,8 +118,7 @@ def _again(
     low, high = ends.T
     shares = (value[:, columns] - low) / (high - low)
     units = np.where(is_set[:, columns], shares, np.nan)[kept]
-    spare = ((0, 0), (0, width - own.columns.shape[1]))
-    candidates = Candidates(*(np.pad(field[kept], spare) for field in own))
+    candidates = _padded(Candidates(*(field[kept] for field in own)), width)
     return units, Found(candidates, tried.means[kept], scores[kept])
 
 
@@ -137,6 +129,44 @@ def signed_means(
     return state.problem.sign * model.means(state.problem.target, candidates)
 
 
+def _with_more(
+    state: AcquisitionState,
+    model: OutcomeModel,
+    score: Score,
+    found: Found,
+    columns: np.ndarray,
+    ends: np.ndarray,
+    width: int,
+) -> Found:
+    """Add variables to the best corners, one at a time, while that gains a hundredth."""
+    d = len(model.variables)
+    low, high = np.zeros(d), np.zeros(d)
+    low[columns], high[columns] = ends.T
+    for size in range(found.candidates.columns.shape[1], width):
+        order = np.argsort(-found.scores, kind="stable")[:_KEPT]
+        best = Candidates(*(field[order] for field in found.candidates))
+        is_set, value = best.spread(best.values, d)
+        row, added = np.nonzero(~is_set[:, columns] & (is_set.sum(axis=1) == size)[:, None])
+        if not len(row):
+            break
+        row, added, more = np.repeat(row, 2), np.repeat(columns[added], 2), np.arange(2 * len(row))
+        is_set, value = is_set[row], value[row]
+        is_set[more, added] = True
+        value[more, added] = np.where(more % 2 == 0, low[added], high[added])
+        larger = _looked_at(state, model, score, Candidates.of_rows(value, is_set))
+        before, after = found.scores.max(), larger.scores.max()
+        found = _joined(found._replace(candidates=_padded(found.candidates, size + 1)), larger)
+        if not np.isfinite(after) or after - before <= 0.01 * abs(after):
+            break
+    return found
+
+
+def _padded(candidates: Candidates, width: int) -> Candidates:
+    """The same with room for `width` variables."""
+    spare = ((0, 0), (0, width - candidates.columns.shape[1]))
+    return Candidates(*(np.pad(field, spare) for field in candidates))
+
+
 def _best(units: np.ndarray, found: Found) -> np.ndarray:
     return units[np.argsort(-found.scores, kind="stable")[:_KEPT]]
 
@@ -145,7 +175,24 @@ def _looked_at(
     state: AcquisitionState, model: OutcomeModel, score: Score, candidates: Candidates
 ) -> Found:
     means = signed_means(state, model, candidates)
-    return Found(candidates, means, score(means))
+    scores = np.where(_like_failed(state, model, candidates), -np.inf, score(means))
+    return Found(candidates, means, scores)
+
+
+def _like_failed(
+    state: AcquisitionState, model: OutcomeModel, candidates: Candidates
+) -> np.ndarray:
+    """Which set the same variables as an experiment that failed, to about the same values."""
+    variables = model.variables
+    found = np.zeros(len(candidates.columns), dtype=bool)
+    is_set, value = candidates.spread(candidates.values, len(variables))
+    for done in state.failed:
+        same = (is_set == [name in done for name in variables]).all(axis=1)
+        for name, level in done.items():
+            low, high = state.range_of(name)
+            same &= np.abs(value[:, variables.index(name)] - level) <= _ALIKE * (high - low)
+        found |= same
+    return found
 
 
 def _joined(first: Found, second: Found) -> Found:

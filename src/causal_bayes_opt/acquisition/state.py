@@ -11,7 +11,7 @@ import numpy as np
 from causal_bayes_opt.acquisition.linearity import is_linear
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.intervention import Problem, check_range
+from causal_bayes_opt.core.intervention import Intervention, Problem, check_range
 from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, all_posteriors
@@ -32,6 +32,7 @@ class AcquisitionState:
         graphs: whole graphs drawn from the posterior, bool ``[n, n_vars, n_vars]``, where the
             surrogate can draw them; None leaves it to a sampler over `posteriors`.
         linear: whether mechanisms are taken for linear; None leaves it to `linearity.is_linear`.
+        failed: experiments that gave no outcome; what is like them is not suggested again.
     """
 
     buffer: ExperienceBuffer
@@ -40,6 +41,7 @@ class AcquisitionState:
     step: int = 0
     graphs: np.ndarray | None = None
     linear: bool | None = None
+    failed: tuple[Intervention, ...] = ()
 
     @classmethod
     def start(
@@ -91,15 +93,19 @@ class AcquisitionState:
         return self.problem.target
 
     @property
-    def outcome_range(self) -> tuple[float, float]:
-        """The smallest and the largest outcome of the target so far, in the user's units.
+    def outcomes(self) -> np.ndarray:
+        """All outcomes of the target so far ``[n]``, in the user's units.
 
         Rows in which the target itself was set are no outcomes.
         """
         values, mask = self.buffer.all_rows()
         target = self.problem.variables.index(self.problem.target)
-        column = values[np.isfinite(values[:, target]) & ~mask[:, target], target]
-        return float(column.min()), float(column.max())
+        return np.asarray(values[np.isfinite(values[:, target]) & ~mask[:, target], target])
+
+    @property
+    def outcome_range(self) -> tuple[float, float]:
+        """The smallest and the largest outcome of the target so far, in the user's units."""
+        return float(self.outcomes.min()), float(self.outcomes.max())
 
     @property
     def best_observed(self) -> float:
