@@ -73,6 +73,22 @@ def test_failed_trials_are_recorded_and_the_study_goes_on():
     assert all(type(intervention) is dict for intervention in calls)
 
 
+def test_variables_keep_their_names_in_the_table():
+    scm = SCM.linear(["cost", "weight", "error"], {("cost", "error"): -2.0, ("weight", "error"): 1})
+    ranges = {"cost": (-2.0, 2.0), "weight": (-2.0, 2.0)}
+    problem = Problem(scm.variables, "error", ranges=ranges, costs={"cost": 7.0})
+    found = optimize(simulator(scm), problem, sample(scm, 100, seed=0), trials=1)
+    row = found.trials.iloc[0]
+    assert (row["cost"], row["cost_"], row["error_"]) == (2.0, 8.0, "")
+    assert np.isfinite(row["error"])
+
+
+@pytest.mark.parametrize("seed", [2**31 - 1, 2**31, 2**32 - 1])
+def test_large_seeds_are_seeds(seed):
+    found = optimize(simulator(SYSTEM), PROBLEM, OBSERVED, trials=1, seed=seed)
+    assert np.isfinite(found.best_value)
+
+
 def test_all_trials_failed_is_told():
     def broken(intervention, n, seed):
         raise OSError("no answer")

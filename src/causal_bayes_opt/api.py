@@ -231,10 +231,7 @@ def data_warnings(buffer: ExperienceBuffer) -> tuple[str, ...]:
     variables = buffer.get_variable_names()
     values, mask = buffer.rows()
     observed = values[~mask.any(axis=1)]
-    warnings = []
-    left_out = len(buffer) - len(values)
-    if left_out:
-        warnings.append(f"{left_out} of {len(buffer)} rows lack a value and were left out")
+    warnings = list(buffer.warnings)
     if len(observed) <= len(variables):
         warnings.append(
             f"{len(observed)} observational rows for {len(variables)} variables: too few to tell "

@@ -318,15 +318,30 @@ def _suggestion_record(suggestion: Suggestion, state: AcquisitionState) -> dict[
 def _suggestion_text(suggestion: Suggestion, state: AcquisitionState) -> str:
     target, direction = state.problem.target, state.problem.direction
     lines = [f"Next experiment, to {direction} {target}:"]
-    lines += [f"  set {name} = {value:.6g}" for name, value in _in_order(suggestion, state).items()]
+    from causal_bayes_opt.core.intervention import told
+
+    low, high = state.outcome_range
+    mean, best = (told(v, high - low, 4) for v in (suggestion.predicted_mean, state.best_observed))
     lines += [
-        f"  expected {target}: {suggestion.predicted_mean:.4g}, standard deviation "
-        f"{suggestion.predicted_std:.2g} (best so far: {state.best_observed:.4g})",
+        f"  set {name} = {_within(value, *state.range_of(name))}"
+        for name, value in _in_order(suggestion, state).items()
+    ]
+    lines += [
+        f"  expected {target}: {mean}, standard deviation {suggestion.predicted_std:.2g} "
+        f"(best so far: {best})",
         f"  cost: {suggestion.cost:.4g}",
         f"  why: {suggestion.reason}",
     ]
     lines += [f"  warning: {warning}" for warning in suggestion.warnings]
     return "\n".join(lines)
+
+
+def _within(value: float, low: float, high: float) -> str:
+    """A value in digits that do not lead out of its range."""
+    from causal_bayes_opt.core.intervention import told
+
+    text = told(value, high - low, 6)
+    return text if low <= float(text) <= high else repr(float(value))
 
 
 def _in_order(suggestion: Suggestion, state: AcquisitionState) -> dict[str, float]:

@@ -25,14 +25,57 @@ def pipeline(policy=expected_improvement, **options):
 
 
 def test_by_hand_and_on_a_simulator_are_the_same_study():
-    whole = pipeline(random_choice, seed=4).run(simulator(SYSTEM), 3)
+    seeds = []
+
+    def simulate(intervention, n, seed):
+        seeds.append(seed)
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    whole = pipeline(random_choice, seed=4).run(simulate, 3)
+    assert len(set(seeds)) == 3
     study = pipeline(random_choice, seed=4)
-    for number in range(3):
+    for seed in seeds:
         tried = study.ask().intervention
-        row = sample(SYSTEM, 1, intervention=tried, seed=4 * 100_003 + number)
+        row = sample(SYSTEM, 1, intervention=tried, seed=seed)
         study.tell(tried, row.drop(columns="do"))
     assert study.recommend().intervention == whole.best_intervention
     assert len(study.state.buffer) == 83
+    assert study.state.step == 3
+
+
+def test_another_run_goes_on_with_the_study():
+    study = pipeline(random_choice, seed=4)
+    first, second = (study.run(simulator(SYSTEM), 2).trials for _ in range(2))
+    assert not set(first["Y"]) & set(second["Y"])
+    assert not set(first["A"].dropna()) & set(second["A"].dropna())
+
+
+def test_what_failed_is_not_suggested_again():
+    tried = []
+
+    def frail(intervention, n, seed):
+        tried.append(dict(intervention))
+        if intervention.get("A", 0.0) < -0.9:
+            raise RuntimeError("too little of A")
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    found = pipeline().run(frail, 6)
+    assert tried[0] == {"A": -1.0, "B": 1.0}
+    failed = [done for done in tried if done.get("A", 0.0) < -0.9]
+    assert len(failed) == len({tuple(done.items()) for done in failed}) < 6
+    assert dict(found.best_intervention) not in failed
+
+
+def test_rows_that_lack_values_are_told_with_the_next_suggestion():
+    study = pipeline()
+    assert study.ask().warnings == ()
+    study.tell({"A": 0.5}, {"Y": -3.0})
+    assert study.ask().warnings[0] == "1 of 81 rows lack a value and were left out"
+
+
+def test_table_with_its_own_column_of_what_was_set_is_taken():
+    study = pipeline()
+    study.tell({"A": 0.5}, sample(SYSTEM, 3, intervention={"A": 0.5}, seed=1))
     assert study.state.step == 3
 
 

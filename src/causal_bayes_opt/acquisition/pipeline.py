@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import jax
@@ -64,7 +64,8 @@ class StudyResult:
     Attributes:
         trials: a row a trial: ``trial``, ``do`` (what was set, ``;`` between names), every
             variable's value, ``predicted_mean``, ``predicted_std``, ``cost``, and ``error``, empty
-            where the trial came off.
+            where the trial came off. A variable of one of these names keeps it, and ``_`` is added
+            to the other.
         best_intervention: what is recommended after the last trial.
         best_value: the target's mean that is expected of it.
         posterior: over the target's parent sets, after the last trial.
@@ -104,13 +105,15 @@ class ACBOPipeline:
         self.seed = seed
         self._buffer = experience_buffer.copy()
         self._problem = problem
-        self._step = 0
+        self._step = self._attempts = 0
+        self._failed: tuple[Intervention, ...] = ()
         self._state: AcquisitionState | None = None
 
     def begin(self, problem: Problem, observations: ExperienceBuffer) -> None:
         """Start a study: a problem, and rows that were observed."""
         self._problem, self._buffer = problem, observations.copy()
-        self._step, self._state = 0, None
+        self._step = self._attempts = 0
+        self._failed, self._state = (), None
 
     @property
     def state(self) -> AcquisitionState:
@@ -123,13 +126,15 @@ class ACBOPipeline:
         if self._problem is None:
             raise ConfigError("nothing says what is to be optimised; call begin(problem, rows)")
         if self._state is None:
-            self._state = self.surrogate_update_fn.start(self._buffer, self._problem, self._step)
+            state = self.surrogate_update_fn.start(self._buffer, self._problem, self._step)
+            self._state = replace(state, failed=self._failed)
         return self._state
 
     def ask(self) -> Suggestion:
-        """The next experiment."""
+        """The next experiment; its warnings say where rows could not be used."""
         key = keys.seeded(self.seed, self._step)
-        return self.acquisition_model(self.state, key)
+        suggestion = self.acquisition_model(self.state, key)
+        return replace(suggestion, warnings=(*self._buffer.warnings, *suggestion.warnings))
 
     def tell(
         self, intervention: Mapping[str, float], outcome: Mapping[str, float] | pd.DataFrame
@@ -142,10 +147,12 @@ class ACBOPipeline:
             DataError: an outcome that does not fit the intervention.
             UnknownNameError: a name that is not among the variables.
         """
-        rows = outcome.to_dict("records") if isinstance(outcome, pd.DataFrame) else [outcome]
+        rows: Sequence[Mapping[Any, Any]] = [outcome] if isinstance(outcome, Mapping) else []
+        if isinstance(outcome, pd.DataFrame):
+            rows = outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records")
         buffer = self._buffer.copy()
         for row in rows:
-            buffer.add_intervention(intervention, {str(k): float(v) for k, v in row.items()})
+            buffer.add_intervention(intervention, row)
         self._buffer, self._step, self._state = buffer, self._step + len(rows), None
 
     def recommend(self) -> Suggestion:
@@ -162,7 +169,7 @@ class ACBOPipeline:
         """Ask, experiment and tell so many times; then recommend.
 
         A trial that fails is recorded with its reason, counts against the budget, and the study
-        goes on.
+        goes on; nothing like it is suggested again. Another call goes on with the same study.
 
         Args:
             simulate: ``(intervention, n, seed) -> DataFrame`` of n rows.
@@ -175,22 +182,30 @@ class ACBOPipeline:
         """
         if trials < 1:
             raise ConfigError(f"{trials} trials: the budget is spent before the first experiment")
-        problem, records = self.state.problem, []
+        problem = self.state.problem
+        records: list[dict[str, Any]] = []
+        errors: list[str] = []
         for number in range(trials):
-            # A failed trial changes no row: another key, so that another experiment is tried.
-            key = keys.seeded(self.seed, number)
-            suggestion = self.acquisition_model(self.state, key)
+            suggestion = self.acquisition_model(self.state, keys.seeded(self.seed, self._attempts))
             if report is not None:
                 report(number + 1, suggestion)
-            outcome, error = _run(simulate, suggestion, problem, self.seed * 100_003 + number)
+            # Of its own: the user's rows may come from the same system and the same small seed.
+            seed = np.random.SeedSequence((self.seed, self._attempts)).generate_state(1)[0] // 2
+            outcome, error = _run(simulate, suggestion, problem, int(seed))
             records.append(_record(number, suggestion, problem, outcome, error))
+            self._attempts += 1
             if outcome:
                 self.tell(suggestion.intervention, outcome)
-        table = pd.DataFrame(records)
-        if (table["error"] != "").all():
-            raise DataError(f"all {trials} trials failed; the last one: {table['error'].iloc[-1]}")
+            else:
+                self._failed = (*self._failed, suggestion.intervention)
+                self._state = replace(self.state, failed=self._failed)
+            errors.append(error)
+        if all(errors):
+            raise DataError(f"all {trials} trials failed; the last one: {errors[-1]}")
         best = self.recommend()
-        return StudyResult(table, best.intervention, best.predicted_mean, self.state.posterior)
+        return StudyResult(
+            pd.DataFrame(records), best.intervention, best.predicted_mean, self.state.posterior
+        )
 
 
 def _run(
@@ -218,12 +233,14 @@ def _record(
 ) -> dict[str, Any]:
     done = [name for name in problem.variables if name in suggestion.intervention]
     values = outcome or make_intervention(suggestion.intervention)
-    return {
+    told = {
         "trial": number + 1,
-        DO_COLUMN: ";".join(done),
-        **{name: values.get(name, np.nan) for name in problem.variables},
         "predicted_mean": suggestion.predicted_mean,
         "predicted_std": suggestion.predicted_std,
         "cost": suggestion.cost,
         "error": error,
     }
+    rows = {name: values.get(name, np.nan) for name in problem.variables}
+    told = {f"{name}_" if name in rows else name: value for name, value in told.items()}
+    first = next(iter(told))
+    return {first: told.pop(first), DO_COLUMN: ";".join(done), **rows, **told}

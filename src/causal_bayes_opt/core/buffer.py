@@ -188,6 +188,14 @@ class ExperienceBuffer:
         """Number of rows in which something was set."""
         return int(self._log.mask[: self._length].any(axis=1).sum())
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the rows: how many are not complete."""
+        left_out = self._length - len(self.rows()[0])
+        if not left_out:
+            return ()
+        return (f"{left_out} of {self._length} rows lack a value and were left out",)
+
     def __len__(self) -> int:
         return self._length
 

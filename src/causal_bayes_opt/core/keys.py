@@ -5,11 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import jax
+import numpy as np
+
+
+def seeded(seed: int, number: int) -> jax.Array:
+    """The key of a number under a seed, modulo 2^32: ``fold_in(key(seed), number)``."""
+    key: jax.Array = _seeded(np.uint32(seed % 2**32), number)
+    return key
 
 
 @jax.jit
-def seeded(seed: int, number: int) -> jax.Array:
-    """The key of a number under a seed: ``fold_in(key(seed), number)``."""
+def _seeded(seed: jax.Array, number: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), number)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.surrogate.linearity import log_odds_of_linear
 from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
 
@@ -132,6 +133,8 @@ def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
     values, mask = buffer.rows()
     at_once = mask.sum(axis=1)
     observed = np.asarray(values, dtype=np.float64)[at_once == 0]
+    if not len(observed):
+        Scaling.of(buffer)  # says what is missing
     tried = {"n_int": float((at_once > 0).sum()), "set_at_once": float(at_once.max(initial=0))}
     return {**summarise(observed), **tried}
 

@@ -139,6 +139,8 @@ def judge(
         folder: for the scaling study, which needs one.
         report: called with a sentence after each part.
     """
+    if config.scaling is not None and folder is None:
+        raise ConfigError("the scaling study needs a folder; give one, or scaling=None")
     systems = generate_test_graphs(config.systems, config=config.held_out)
     found = gather(
         surrogate,
