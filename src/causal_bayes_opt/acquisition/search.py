@@ -23,6 +23,8 @@ _GRID = 9  # values of each variable alone
 _DRAWN = 96  # interventions drawn over all variables
 _ROUNDS = (0.15, 0.06, 0.02)  # widths of the moves around the best, as shares of the ranges
 _KEPT, _MOVES = 8, 8
+_GROWN = 4  # corners that get a variable more
+_GAIN = 0.01  # of a score, that a variable must bring for another to be tried
 _AGAIN = 32  # of what was tried, from which the search starts too
 _ALIKE = 0.05  # of a range, around what failed
 _SPARSER = 0.25  # share of moves that leave out a variable, or take one in
@@ -138,26 +140,25 @@ def _with_more(
     ends: np.ndarray,
     width: int,
 ) -> Found:
-    """Add variables to the best corners, one at a time, while that gains a hundredth."""
+    """Add variables to the best corners, one at a time, while the last one gained something."""
     d = len(model.variables)
     low, high = np.zeros(d), np.zeros(d)
     low[columns], high[columns] = ends.T
     for size in range(found.candidates.columns.shape[1], width):
-        order = np.argsort(-found.scores, kind="stable")[:_KEPT]
+        largest = found.candidates.there.sum(axis=1) == size
+        most, before = (found.scores[own].max(initial=-np.inf) for own in (largest, ~largest))
+        if not np.isfinite(most) or most - before <= _GAIN * abs(most):
+            break
+        order = np.argsort(-np.where(largest, found.scores, -np.inf), kind="stable")[:_GROWN]
         best = Candidates(*(field[order] for field in found.candidates))
         is_set, value = best.spread(best.values, d)
-        row, added = np.nonzero(~is_set[:, columns] & (is_set.sum(axis=1) == size)[:, None])
-        if not len(row):
-            break
+        row, added = np.nonzero(~is_set[:, columns])
         row, added, more = np.repeat(row, 2), np.repeat(columns[added], 2), np.arange(2 * len(row))
         is_set, value = is_set[row], value[row]
         is_set[more, added] = True
         value[more, added] = np.where(more % 2 == 0, low[added], high[added])
         larger = _looked_at(state, model, score, Candidates.of_rows(value, is_set))
-        before, after = found.scores.max(), larger.scores.max()
         found = _joined(found._replace(candidates=_padded(found.candidates, size + 1)), larger)
-        if not np.isfinite(after) or after - before <= 0.01 * abs(after):
-            break
     return found
 
 
