@@ -214,7 +214,7 @@ def check_question(buffer: ExperienceBuffer, target: str) -> None:
         raise DataError(
             f"{target!r} is the only variable; at least one other is needed to look for its causes"
         )
-    _, mask = buffer.rows()
+    values, mask = buffer.rows()
     if len(mask) < MIN_ROWS:
         count = "1 row" if len(mask) == 1 else f"{len(mask)} rows"
         raise DataError(f"the data have {count}; at least {MIN_ROWS} rows are needed")
@@ -223,6 +223,14 @@ def check_question(buffer: ExperienceBuffer, target: str) -> None:
             f"the target {target!r} was set in every row, so no row shows what causes it; add rows "
             "in which it was left alone"
         )
+    observed = values[~mask.any(axis=1)]
+    for name, column, was_set in zip(variables, observed.T, mask.T, strict=True):
+        if was_set.any() and len(column) > 1 and np.ptp(column) == 0.0:
+            raise DataError(
+                f"column {name!r} is constant ({column[0]:g}) where nothing was set, so its scale "
+                "is unknown; add rows in which it varies by itself, or leave it out together with "
+                "the rows in which it was set"
+            )
     Scaling.of(buffer)
 
 

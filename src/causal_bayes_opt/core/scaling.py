@@ -51,8 +51,7 @@ class Scaling:
             index = int(np.flatnonzero(flat)[0])
             raise DataError(
                 f"column {names[index]!r} is constant ({means[index] * unit[index]:g}) in the "
-                "observational rows, so its scale is unknown; leave it out, with the rows in which "
-                "it was set, or add rows in which it varies by itself"
+                "observational rows, so nothing can be learned about it; leave it out"
             )
         return cls(means * unit, stds * unit)
 
