@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from causal_bayes_opt import console
@@ -98,6 +100,19 @@ def test_suggest_in_words(file: str, capsys: pytest.CaptureFixture[str]) -> None
     told = f"  expected psa: {expected.predicted_mean:.4g}"
     assert any(line.startswith(told) for line in lines)
     assert any(line.startswith("  why: ") for line in lines)
+
+
+def test_values_far_from_zero_are_told_inside_of_their_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    unit = rng.random(60)
+    frame = pd.DataFrame({"pressure": 101325.1 + 0.8 * unit, "y": 5 * unit + rng.normal(size=60)})
+    frame.to_csv(tmp_path / "far.csv", index=False)
+    assert main(["suggest", str(tmp_path / "far.csv"), "--target", "y", "--maximize"]) == 0
+    (line,) = (row for row in capsys.readouterr().out.splitlines() if "set pressure" in row)
+    value = float(line.split("=")[1])
+    assert frame["pressure"].min() <= value <= frame["pressure"].max()
 
 
 def test_the_direction_counts(file: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,9 +140,9 @@ class Problem:
 
 
 def told(value: float, width: float, digits: int) -> str:
-    """A number with so many digits, more where it is large beside the `width` it varies over."""
+    """A number with so many digits, more where it is far larger than the `width` it varies over."""
     size = abs(value) / width if width > 0 else 1.0
-    more = max(math.ceil(math.log10(size)), 0) if 0 < size < math.inf else 0
+    more = max(math.ceil(math.log10(size)) - 2, 0) if 0 < size < math.inf else 0
     return f"{value:.{min(digits + more, 17)}g}"
 
 
