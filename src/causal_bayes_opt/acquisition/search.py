@@ -176,7 +176,9 @@ def _looked_at(
     state: AcquisitionState, model: OutcomeModel, score: Score, candidates: Candidates
 ) -> Found:
     means = signed_means(state, model, candidates)
-    scores = np.where(_like_failed(state, model, candidates), -np.inf, score(means))
+    scores = score(means)
+    if state.failed:
+        scores = np.where(_like_failed(state, model, candidates), -np.inf, scores)
     return Found(candidates, means, scores)
 
 

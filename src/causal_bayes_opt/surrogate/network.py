@@ -269,9 +269,10 @@ def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior)
     members = np.zeros((int(possible.sum()), d), dtype=bool)
     inside = slots < d
     members[:, slots[inside]] = all_subsets(len(slots))[possible][:, inside]
-    # A known cause that the network does not enumerate is in every set.
-    known, _ = prior.matrices(names)
-    members |= known[:, t] & ~np.isin(np.arange(d), slots)
+    if prior.known:
+        # A known cause that the network does not enumerate is in every set.
+        known, _ = prior.matrices(names)
+        members |= known[:, t] & ~np.isin(np.arange(d), slots)
     return _condition(_Reduced(members, log_probs[possible]), names, t, prior)
 
 
