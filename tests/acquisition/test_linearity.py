@@ -58,3 +58,16 @@ def test_experiments_bring_posterior_and_outcome_model_beyond_linear_together():
     assert isinstance(outcomes, SmoothOutcomeModel)
     levels = [outcomes.predict("Y", {"Z": level})[0] for level in (-1.5, 1.5, 4.5)]
     np.testing.assert_allclose(levels, np.sin([-1.5, 1.5, 4.5]), atol=0.3)
+
+
+def test_more_causes_than_are_looked_at_first_do_not_pass_for_bends():
+    """The best corner, done again and again, moves the target by causes that a few leave out."""
+    causes = [f"X{i}" for i in range(1, 7)]
+    scm = SCM.linear([*causes, "Y"], dict.fromkeys([(name, "Y") for name in causes], 1.0))
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=0))
+    for number in range(12):
+        done = dict.fromkeys(causes, 5.0)
+        row = sample(scm, 1, intervention=done, seed=number).iloc[0]
+        buffer.add_intervention(done, {name: float(row[name]) for name in scm.variables})
+    problem = Problem(scm.variables, "Y", ranges=dict.fromkeys(causes, (-5.0, 5.0)))
+    assert is_linear(AcquisitionState.start(buffer, problem, auto_posterior))

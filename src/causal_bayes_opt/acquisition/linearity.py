@@ -21,7 +21,7 @@ from causal_bayes_opt.surrogate.router import passes_for_linear
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
 
-_LOOKED_AT = 3  # likeliest parents
+_LOOKED_AT = 3  # likeliest parents, at least
 _MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
@@ -42,7 +42,8 @@ def seems_linear(
     """Whether a target's data speak for linear mechanisms; always, beyond 20 variables.
 
     Observed rows must pass the check for linear Gaussian systems, and all rows must speak for a
-    linear mechanism of the target, given its three likeliest parents, rather than for another.
+    linear mechanism of the target rather than for another, given its three likeliest parents and
+    all others that are likelier than not: one that is left out moves what it moves unexplained.
 
     Args:
         buffer: all rows.
@@ -56,7 +57,8 @@ def seems_linear(
     if not passes_for_linear(buffer):
         return False
     marginals = posterior.marginals
-    likeliest = sorted(marginals, key=lambda name: -marginals[name])[:_LOOKED_AT]
+    many = max(_LOOKED_AT, sum(p > 0.5 for p in marginals.values()))
+    likeliest = sorted(marginals, key=lambda name: -marginals[name])[:many]
     parents = tuple(sorted(names.index(name) for name in likeliest))
     mechanism = Mechanism(names.index(target), parents)
     return linear_is_likeliest(mechanism, *standardised_evidence(buffer, ranges))
