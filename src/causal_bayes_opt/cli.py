@@ -318,10 +318,12 @@ def _suggestion_record(suggestion: Suggestion, state: AcquisitionState) -> dict[
 def _suggestion_text(suggestion: Suggestion, state: AcquisitionState) -> str:
     target, direction = state.problem.target, state.problem.direction
     lines = [f"Next experiment, to {direction} {target}:"]
-    from causal_bayes_opt.core.intervention import told
+    from causal_bayes_opt.core.intervention import number_text
 
     low, high = state.outcome_range
-    mean, best = (told(v, high - low, 4) for v in (suggestion.predicted_mean, state.best_observed))
+    mean, best = (
+        number_text(v, high - low, 4) for v in (suggestion.predicted_mean, state.best_observed)
+    )
     lines += [
         f"  set {name} = {_within(value, *state.range_of(name))}"
         for name, value in _in_order(suggestion, state).items()
@@ -338,9 +340,9 @@ def _suggestion_text(suggestion: Suggestion, state: AcquisitionState) -> str:
 
 def _within(value: float, low: float, high: float) -> str:
     """A value in digits that do not lead out of its range."""
-    from causal_bayes_opt.core.intervention import told
+    from causal_bayes_opt.core.intervention import number_text
 
-    text = told(value, high - low, 6)
+    text = number_text(value, high - low, 6)
     return text if low <= float(text) <= high else repr(float(value))
 
 

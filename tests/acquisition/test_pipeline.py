@@ -73,10 +73,14 @@ def test_rows_that_lack_values_are_told_with_the_next_suggestion():
     assert study.ask().warnings[0] == "1 of 81 rows lack a value and were left out"
 
 
-def test_table_with_its_own_column_of_what_was_set_is_taken():
+def test_rows_of_any_kind_are_taken_and_nothing_is_dropped():
     study = pipeline()
-    study.tell({"A": 0.5}, sample(SYSTEM, 3, intervention={"A": 0.5}, seed=1))
-    assert study.state.step == 3
+    rows = sample(SYSTEM, 3, intervention={"A": 0.5}, seed=1)
+    study.tell({"A": 0.5}, rows)
+    study.tell({"A": 0.5}, rows.drop(columns="do").iloc[0])
+    assert study.state.step == 4
+    with pytest.raises(DataError, match="expected a mapping"):
+        study.tell({"A": 0.5}, 3.0)
 
 
 def test_rows_to_begin_with_are_not_changed():

@@ -195,7 +195,7 @@ class LinearOutcomeModel:
         listed = np.where(candidates.there, candidates.columns, -1)
         kinds, kind = np.unique(listed, axis=0, return_inverse=True)
         rows, few, slots = bucket(n, 64), bucket(len(kinds), 16), max(kinds.shape[1], 1)
-        slots = slots if slots <= 3 else bucket(slots, 4)
+        slots = slots if slots <= 3 else bucket(slots, 4)  # few sizes: each is compiled
         m, d = len(self.total), bucket(len(self.variables), 4)
         with double():
             found = _linear_means(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -105,15 +105,14 @@ class ACBOPipeline:
         self.seed = seed
         self._buffer = experience_buffer.copy()
         self._problem = problem
-        self._step = self._attempts = 0
+        self._step = 0
         self._failed: tuple[Intervention, ...] = ()
         self._state: AcquisitionState | None = None
 
     def begin(self, problem: Problem, observations: ExperienceBuffer) -> None:
         """Start a study: a problem, and rows that were observed."""
         self._problem, self._buffer = problem, observations.copy()
-        self._step = self._attempts = 0
-        self._failed, self._state = (), None
+        self._step, self._failed, self._state = 0, (), None
 
     @property
     def state(self) -> AcquisitionState:
@@ -130,9 +129,14 @@ class ACBOPipeline:
             self._state = replace(state, failed=self._failed)
         return self._state
 
+    @property
+    def _done(self) -> int:
+        """Trials so far, those that failed too: another number, another key."""
+        return self._step + len(self._failed)
+
     def ask(self) -> Suggestion:
         """The next experiment; its warnings say where rows could not be used."""
-        key = keys.seeded(self.seed, self._step)
+        key = keys.seeded(self.seed, self._done)
         suggestion = self.acquisition_model(self.state, key)
         return replace(suggestion, warnings=(*self._buffer.warnings, *suggestion.warnings))
 
@@ -147,9 +151,9 @@ class ACBOPipeline:
             DataError: an outcome that does not fit the intervention.
             UnknownNameError: a name that is not among the variables.
         """
-        rows: Sequence[Mapping[Any, Any]] = [outcome] if isinstance(outcome, Mapping) else []
+        rows: list[Any] = [outcome]
         if isinstance(outcome, pd.DataFrame):
-            rows = outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records")
+            rows = list(outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records"))
         buffer = self._buffer.copy()
         for row in rows:
             buffer.add_intervention(intervention, row)
@@ -186,14 +190,14 @@ class ACBOPipeline:
         records: list[dict[str, Any]] = []
         errors: list[str] = []
         for number in range(trials):
-            suggestion = self.acquisition_model(self.state, keys.seeded(self.seed, self._attempts))
+            suggestion = self.acquisition_model(self.state, keys.seeded(self.seed, self._done))
             if report is not None:
                 report(number + 1, suggestion)
             # Of its own: the user's rows may come from the same system and the same small seed.
-            seed = np.random.SeedSequence((self.seed, self._attempts)).generate_state(1)[0] // 2
-            outcome, error = _run(simulate, suggestion, problem, int(seed))
+            words = np.random.SeedSequence((self.seed % 2**32, self._done))
+            seed = int(words.generate_state(1)[0] // 2)
+            outcome, error = _run(simulate, suggestion, problem, seed)
             records.append(_record(number, suggestion, problem, outcome, error))
-            self._attempts += 1
             if outcome:
                 self.tell(suggestion.intervention, outcome)
             else:

@@ -25,7 +25,7 @@ from causal_bayes_opt.acquisition.search import (
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core import keys
-from causal_bayes_opt.core.intervention import Intervention, make_intervention, told
+from causal_bayes_opt.core.intervention import Intervention, make_intervention, number_text
 
 _WORTH_IT = 0.05  # of what has been gained so far
 _CAUTION = 0.25  # deviations that certainty is worth where forecasts are approximate
@@ -223,7 +223,7 @@ def _extrapolates(state: AcquisitionState, mean: float) -> tuple[str, ...]:
     low, high = state.outcome_range
     if low <= mean <= high:
         return ()
-    expected, least, most = (told(value, high - low, 4) for value in (mean, low, high))
+    expected, least, most = (number_text(value, high - low, 4) for value in (mean, low, high))
     return (
         f"the expected {state.problem.target!r} of {expected} lies outside of all outcomes so far "
         f"({least} to {most}): the outcome model extrapolates there",

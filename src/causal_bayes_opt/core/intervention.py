@@ -139,7 +139,7 @@ class Problem:
         return dict(costs)
 
 
-def told(value: float, width: float, digits: int) -> str:
+def number_text(value: float, width: float, digits: int) -> str:
     """A number with so many digits, more where it is far larger than the `width` it varies over."""
     size = abs(value) / width if width > 0 else 1.0
     more = max(math.ceil(math.log10(size)) - 2, 0) if 0 < size < math.inf else 0

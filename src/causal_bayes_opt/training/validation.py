@@ -138,6 +138,9 @@ def judge(
         memory: bytes of inference and training, where measured.
         folder: for the scaling study, which needs one.
         report: called with a sentence after each part.
+
+    Raises:
+        ConfigError: a scaling study without a folder.
     """
     if config.scaling is not None and folder is None:
         raise ConfigError("the scaling study needs a folder; give one, or scaling=None")
