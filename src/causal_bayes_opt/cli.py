@@ -339,11 +339,11 @@ def _suggestion_text(suggestion: Suggestion, state: AcquisitionState) -> str:
 
 
 def _within(value: float, low: float, high: float) -> str:
-    """A value in digits that do not lead out of its range."""
+    """A value in as few digits, six at least, as do not lead out of its range."""
     from causal_bayes_opt.core.intervention import number_text
 
-    text = number_text(value, high - low, 6)
-    return text if low <= float(text) <= high else repr(float(value))
+    texts = (number_text(value, high - low, digits) for digits in range(6, 18))
+    return next((text for text in texts if low <= float(text) <= high), repr(float(value)))
 
 
 def _in_order(suggestion: Suggestion, state: AcquisitionState) -> dict[str, float]:
