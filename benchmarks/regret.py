@@ -36,6 +36,7 @@ from causal_bayes_opt.benchmarks.runner import (
 )
 from causal_bayes_opt.core.intervention import make_intervention
 from causal_bayes_opt.expert.options import ParentScaleOptions
+from causal_bayes_opt.surrogate.protocol import EdgePrior
 from causal_bayes_opt.surrogate.router import auto_posterior
 
 RESULTS = Path("runs/regret.jsonl")
@@ -83,7 +84,19 @@ def entry_of(method: str, named: NamedProblem) -> Entry:
     if method in PLAIN:
         return bayesian_optimization.entry
     policy, recommended = POLICIES[method]
-    return by_policy(policy, auto_posterior, recommended)
+    prior = whole_graph(named) if method == KNOWN else None
+    return by_policy(policy, auto_posterior, recommended, prior)
+
+
+def whole_graph(named: NamedProblem) -> EdgePrior:
+    """Every edge between variables that are seen as known, all others as forbidden."""
+    names = named.problem.variables
+    pairs = [(cause, effect) for cause in names for effect in names if cause != effect]
+    is_edge = [cause in named.scm.mechanism(effect).parents for cause, effect in pairs]
+    return EdgePrior(
+        known=tuple(pair for pair, edge in zip(pairs, is_edge, strict=True) if edge),
+        forbidden=tuple(pair for pair, edge in zip(pairs, is_edge, strict=True) if not edge),
+    )
 
 
 def _expert_for(named: NamedProblem) -> ParentScaleOptions:
@@ -93,9 +106,12 @@ def _expert_for(named: NamedProblem) -> ParentScaleOptions:
     return ParentScaleOptions(mechanism="nonlinear", regressor="least_squares")
 
 
+# The price of not knowing the graph, apart from that of not knowing mechanisms.
+KNOWN = "expected improvement, graph known"
 # What chooses, and what recommends.
 POLICIES: Mapping[str, tuple[Policy, Policy]] = {
     "expected improvement": (expected_improvement, recommend),
+    KNOWN: (expected_improvement, recommend),
     "Thompson sampling": (thompson_sampling, recommend),
     "GRPO network": (LEARNED, LEARNED),
     "random": (random_choice, best_tried),
@@ -123,6 +139,9 @@ CELLS = (
     Cell("linear", (*OURS, "PARENT_SCALE"), 10, 1000),
     *(Cell(name, OURS, 10, 1000) for name in ("er10", "er15", "er20")),
     *(Cell(name, (*OURS, "random"), 20) for name in ("toy", "health-minus-bmi")),
+    *(Cell(name, (KNOWN,), 20) for name in NAMED),
+    *(Cell(name, (KNOWN,), 10) for name in NONLINEAR),
+    *(Cell(name, (KNOWN,), 20, 1000) for name in ("toy-shifted", "epidemiology")),
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,8 +16,9 @@ import pytest
 from causal_bayes_opt import console
 from causal_bayes_opt.api import infer_parents, suggest
 from causal_bayes_opt.benchmarks.problems import named_problem
-from causal_bayes_opt.cli import main, parse_ranges
-from causal_bayes_opt.errors import ProblemError
+from causal_bayes_opt.cli import main
+from causal_bayes_opt.cli_values import parse_edges, parse_ranges
+from causal_bayes_opt.errors import CausalBayesOptError, ProblemError
 
 SACHS = Path(
     os.environ.get(
@@ -340,3 +342,41 @@ def test_an_error_of_the_program_is_no_verdict(capsys):
     assert "not foreseen" in capsys.readouterr().err
     with pytest.raises(RuntimeError):
         console.guarded(broken)
+
+
+def test_what_is_known_about_edges_counts(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    known = ["--edge", "age:psa", "--no-edge", "statin:psa", "statin:cancer"]
+    assert main(["parents", file, "--target", "psa", *known, "--json"]) == 0
+    marginals = printed_json(capsys)["marginals"]
+    assert marginals["age"] == pytest.approx(1.0)
+    assert marginals["statin"] == pytest.approx(0.0)
+    assert main(["suggest", file, *SUGGEST, *known, "--json"]) == 0
+    chosen = printed_json(capsys)["intervention"]
+    prior = parse_edges(known[1:2], known[3:], ["age", "psa", "statin", "cancer"])
+    assert prior is not None
+    told = suggest(file, "psa", settable=["aspirin", "statin"], prior=prior)
+    assert chosen == dict(told.intervention)
+
+
+def test_edges_between_names_with_colons() -> None:
+    prior = parse_edges(["a:b:c", "a : b:c"], ["c:a:b"], ["a:b", "c", "a", "b:c"])
+    assert prior is not None
+    assert prior.known == (("a", "b:c"), ("a", "b:c"))
+    assert prior.forbidden == (("c", "a:b"),)
+    assert parse_edges([], [], ["a", "b"]) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "forbidden", "message"),
+    [
+        (["a"], [], "--edge 'a' is not of the form CAUSE:EFFECT, such as a:b"),
+        ([], ["a:"], "--no-edge 'a:' is not of the form CAUSE:EFFECT, such as a:b"),
+        (["aa:b"], [], "unknown cause 'aa'; did you mean 'a'?"),
+        ([], ["a:d"], "unknown effect 'd'"),
+        (["a:b"], ["a:b"], "the edge 'a' -> 'b' is both known and forbidden"),
+        (["a:a"], [], "'a' -> 'a' is no edge: nothing causes itself"),
+    ],
+)
+def test_edges_that_cannot_be(known: list[str], forbidden: list[str], message: str) -> None:
+    with pytest.raises(CausalBayesOptError, match=re.escape(message)):
+        parse_edges(known, forbidden, ["a", "b"])

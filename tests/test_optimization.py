@@ -9,6 +9,7 @@ from causal_bayes_opt.core.sample import sample, simulator
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError, DataError, ProblemError, UnknownNameError
 from causal_bayes_opt.optimization import optimize
+from causal_bayes_opt.surrogate.protocol import EdgePrior
 
 SYSTEM = SCM.linear(
     ["X1", "X2", "Z", "Y"],
@@ -51,6 +52,16 @@ def test_same_seed_gives_the_same_study(study):
     again = acbo.optimize(simulator(SYSTEM), PROBLEM, OBSERVED, trials=4, seed=1)
     assert again.trials.equals(study.trials)
     assert again.best_intervention == study.best_intervention
+
+
+def test_what_is_known_about_edges_holds_in_every_trial():
+    # X1 is said to cause nothing, so that nothing is gained by setting it.
+    prior = EdgePrior(forbidden=tuple(("X1", name) for name in ("X2", "Z", "Y")))
+    told = optimize(simulator(SYSTEM), PROBLEM, OBSERVED, trials=4, seed=1, prior=prior)
+    assert not told.trials["do"].str.contains("X1").any()
+    assert "X1" not in told.best_intervention
+    assert told.posterior.marginals["X1"] == 0.0
+    assert told.best_intervention["X2"] == 1.0
 
 
 def test_failed_trials_are_recorded_and_the_study_goes_on():

@@ -102,6 +102,7 @@ def suggest(
     seed: int = 0,
     ignore: Iterable[str] = (),
     policy: str = "auto",
+    prior: EdgePrior | None = None,
 ) -> Suggestion:
     """Suggest the next experiment: what to set, and to which values (in the data's units).
 
@@ -119,6 +120,7 @@ def suggest(
         seed: the same seed gives the same suggestion.
         ignore: columns to leave out.
         policy: who chooses: a name of `acquisition.policies.POLICIES`.
+        prior: see `infer_parents`.
 
     Raises:
         DataError, UnknownNameError, MethodLimitError: see `infer_parents`.
@@ -134,7 +136,7 @@ def suggest(
             "a problem was given, and its parts again beside it; give either the problem or "
             "target, direction, ranges, settable and costs"
         )
-    return decide(buffer, problem, method, seed, policy)[0]
+    return decide(buffer, problem, method, seed, policy, prior)[0]
 
 
 def decide(
@@ -143,6 +145,7 @@ def decide(
     method: str = "auto",
     seed: int = 0,
     policy: str = "auto",
+    prior: EdgePrior | None = None,
 ) -> tuple[Suggestion, AcquisitionState]:
     """The next experiment for a stated problem, and the state from which it was chosen.
 
@@ -154,7 +157,7 @@ def decide(
     check_seed(seed)
     choose = policy_named(policy)
     key_state, key_policy = jax.random.split(jax.random.key(seed))
-    state = AcquisitionState.start(buffer, problem, surrogate, key=key_state)
+    state = AcquisitionState.start(buffer, problem, surrogate, prior=prior, key=key_state)
     suggestion = choose(state, key_policy)
     warnings = (*data_warnings(buffer), *suggestion.warnings)
     return replace(suggestion, warnings=warnings), state

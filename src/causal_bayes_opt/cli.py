@@ -20,7 +20,8 @@ from causal_bayes_opt.cli_training import (
     add_tune,
 )
 from causal_bayes_opt.cli_validation import add_validate
-from causal_bayes_opt.errors import ProblemError, check_name
+from causal_bayes_opt.cli_values import parse_edges, parse_ranges
+from causal_bayes_opt.errors import check_name
 
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.policy import Suggestion
@@ -54,6 +55,7 @@ examples:
   acbo parents data.csv --target yield --method network --ignore batch operator --json
   acbo suggest data.csv --target yield --maximize --settable dose temperature
   acbo suggest data.csv --target yield --minimize --range dose=0:2.5 temperature=-5:1e2
+  acbo suggest data.csv --target yield --maximize --edge dose:yield --no-edge batch:dose
   acbo demo --out runs/demo"""
 
 
@@ -202,6 +204,19 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="columns to leave out",
     )
+    for option, dest, says in (
+        ("--edge", "known", "known for certain: CAUSE causes EFFECT directly"),
+        ("--no-edge", "forbidden", "known for certain: CAUSE does not cause EFFECT directly"),
+    ):
+        parser.add_argument(
+            option,
+            dest=dest,
+            metavar="CAUSE:EFFECT",
+            nargs="+",
+            action="extend",
+            default=[],
+            help=says,
+        )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else"
     )
@@ -225,11 +240,11 @@ def _seed(text: str) -> int:
 
 def _parents(options: argparse.Namespace) -> None:
     check_name(options.method, METHODS, "method")
-    from causal_bayes_opt.api import infer_parents
+    from causal_bayes_opt.api import infer_parents, read_data
 
-    posterior = infer_parents(
-        options.file, options.target, method=options.method, ignore=options.ignore
-    )
+    buffer = read_data(options.file, ignore=options.ignore)
+    prior = parse_edges(options.known, options.forbidden, buffer.get_variable_names())
+    posterior = infer_parents(buffer, options.target, method=options.method, prior=prior)
     if options.json:
         _print_record(_parents_record(posterior))
     else:
@@ -246,7 +261,8 @@ def _suggest(options: argparse.Namespace) -> None:
     settable = None if options.settable is None else tuple(options.settable)
     variables = tuple(buffer.get_variable_names())
     problem = Problem(variables, options.target, options.direction, ranges, settable)
-    suggestion, state = decide(buffer, problem, options.method, options.seed, options.policy)
+    prior = parse_edges(options.known, options.forbidden, variables)
+    suggestion, state = decide(buffer, problem, options.method, options.seed, options.policy, prior)
     if options.json:
         _print_record(_suggestion_record(suggestion, state))
     else:
@@ -261,30 +277,6 @@ def _demo(options: argparse.Namespace) -> None:
     else:
         config = DemoConfig(seed=options.seed)
     run_demo(options.out, config)
-
-
-def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]] | None:
-    """Read ``NAME=LO:HI`` each; a name may hold ``=`` and ``:`` itself. None where none is given.
-
-    Raises:
-        ProblemError: another form, or a name that is given twice.
-    """
-    ranges: dict[str, tuple[float, float]] = {}
-    for text in texts:
-        name, equals, ends = (part.strip() for part in text.rpartition("="))
-        try:
-            low, high = map(float, ends.split(":"))
-        except ValueError:
-            equals = ""
-        if not (name and equals):
-            raise ProblemError(
-                f"--range {text!r} is not of the form NAME=LO:HI with two numbers, "
-                "such as dose=-2:3.5"
-            )
-        if name in ranges:
-            raise ProblemError(f"--range names {name!r} twice")
-        ranges[name] = (low, high)
-    return ranges or None
 
 
 def _parents_record(posterior: ParentSetPosterior) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from causal_bayes_opt.acquisition.policies import policy_named
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion
 from causal_bayes_opt.api import Data, check_question, check_seed, read_data
 from causal_bayes_opt.core.intervention import Problem
-from causal_bayes_opt.surrogate.protocol import Surrogate
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 from causal_bayes_opt.surrogate.router import surrogate_named
 
 __all__ = ["StudyResult", "optimize"]
@@ -29,6 +29,7 @@ def optimize(
     surrogate: str | Surrogate = "auto",
     policy: str | Policy = "auto",
     *,
+    prior: EdgePrior | None = None,
     report: Callable[[int, Suggestion], None] | None = None,
 ) -> StudyResult:
     """Run a study: suggest, experiment, learn, and again; then recommend.
@@ -45,6 +46,7 @@ def optimize(
         seed: the same seed, and a system that follows its own, give the same study.
         surrogate: a method of `infer_parents`, or any surrogate.
         policy: ``"auto"``, another name of `acquisition.policies.POLICIES`, or any policy.
+        prior: what is known about the edges beforehand; see `EdgePrior`.
         report: called with the number of each trial and what is tried in it.
 
     Raises:
@@ -58,5 +60,7 @@ def optimize(
     choose = policy_named(policy) if isinstance(policy, str) else policy
     buffer = read_data(observations)
     check_question(buffer, problem.target)
-    pipeline = ACBOPipeline(SurrogateUpdate(believe, seed), choose, buffer, problem, seed=seed)
+    pipeline = ACBOPipeline(
+        SurrogateUpdate(believe, seed, prior), choose, buffer, problem, seed=seed
+    )
     return pipeline.run(simulate, trials, report)

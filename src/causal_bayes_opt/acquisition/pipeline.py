@@ -18,7 +18,7 @@ from causal_bayes_opt.core.intervention import Intervention, Problem, make_inter
 from causal_bayes_opt.core.table import DO_COLUMN
 from causal_bayes_opt.errors import ConfigError, DataError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import Surrogate
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 
 Experiment: TypeAlias = Callable[[dict[str, float] | None, int, int], pd.DataFrame]
 
@@ -30,15 +30,19 @@ class SurrogateUpdate:
     Attributes:
         surrogate: gives the posteriors of all variables.
         seed: of the graphs that a surrogate draws.
+        prior: what is known about the edges beforehand.
     """
 
     surrogate: Surrogate
     seed: int = 0
+    prior: EdgePrior | None = None
 
     def start(self, buffer: ExperienceBuffer, problem: Problem, step: int = 0) -> AcquisitionState:
         """The state after the rows of a buffer; raises what `AcquisitionState.start` raises."""
         key = jax.random.key(self.seed)
-        return AcquisitionState.start(buffer, problem, self.surrogate, key=key, step=step)
+        return AcquisitionState.start(
+            buffer, problem, self.surrogate, prior=self.prior, key=key, step=step
+        )
 
     def __call__(
         self,

@@ -20,7 +20,7 @@ from causal_bayes_opt.core.table import DO_COLUMN
 from causal_bayes_opt.expert import parent_scale
 from causal_bayes_opt.expert.options import ParentScaleOptions
 from causal_bayes_opt.expert.state import ParentScaleState
-from causal_bayes_opt.surrogate.protocol import Surrogate
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 
 CHECKPOINTS = (1, 2, 5, 10, 20)  # trials after which a recommendation is asked for
 _SAMPLE = 5000  # rows for expected outcomes that have no closed form
@@ -122,11 +122,16 @@ def gap(outcomes: Sequence[float] | np.ndarray, optimum: float) -> float:
     return float((reached + (h - best - 1) / h) / (1 + (h - 1) / h))
 
 
-def by_policy(policy: Policy, surrogate: Surrogate, recommended: Policy = recommend) -> Entry:
-    """A policy with a surrogate as contender."""
+def by_policy(
+    policy: Policy,
+    surrogate: Surrogate,
+    recommended: Policy = recommend,
+    prior: EdgePrior | None = None,
+) -> Entry:
+    """A policy with a surrogate as contender, and what it is told about edges beforehand."""
     return lambda problem, buffer, seed: _PolicyContender(
         ACBOPipeline(
-            SurrogateUpdate(surrogate, seed),
+            SurrogateUpdate(surrogate, seed, prior),
             policy,
             buffer,
             problem,

@@ -1,0 +1,68 @@
+"""Values of options that are more than a word: ranges, and what is known about edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from causal_bayes_opt.errors import GraphError, ProblemError, check_name
+
+if TYPE_CHECKING:
+    from causal_bayes_opt.surrogate.protocol import EdgePrior
+
+
+def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]] | None:
+    """Read ``NAME=LO:HI`` each; a name may hold ``=`` and ``:`` itself. None where none is given.
+
+    Raises:
+        ProblemError: another form, or a name that is given twice.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        name, equals, ends = (part.strip() for part in text.rpartition("="))
+        try:
+            low, high = map(float, ends.split(":"))
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise ProblemError(
+                f"--range {text!r} is not of the form NAME=LO:HI with two numbers, "
+                "such as dose=-2:3.5"
+            )
+        if name in ranges:
+            raise ProblemError(f"--range names {name!r} twice")
+        ranges[name] = (low, high)
+    return ranges or None
+
+
+def parse_edges(
+    known: Sequence[str], forbidden: Sequence[str], names: Sequence[str]
+) -> EdgePrior | None:
+    """What ``--edge`` and ``--no-edge`` say; None where neither is given.
+
+    Raises:
+        GraphError: another form than ``CAUSE:EFFECT``, or edges that contradict each other.
+        UnknownNameError: a variable that does not exist.
+    """
+    if not (known or forbidden):
+        return None
+    from causal_bayes_opt.surrogate.protocol import EdgePrior
+
+    return EdgePrior(
+        known=tuple(_edge("--edge", text, names) for text in known),
+        forbidden=tuple(_edge("--no-edge", text, names) for text in forbidden),
+    )
+
+
+def _edge(option: str, text: str, names: Sequence[str]) -> tuple[str, str]:
+    """Read ``CAUSE:EFFECT``; where names hold ``:`` themselves, the place that fits names."""
+    places = [i for i, letter in enumerate(text) if letter == ":"]
+    pairs = [(text[:i].strip(), text[i + 1 :].strip()) for i in places]
+    if not any(cause and effect for cause, effect in pairs):
+        raise GraphError(
+            f"{option} {text!r} is not of the form CAUSE:EFFECT, such as {names[0]}:{names[-1]}"
+        )
+    cause, effect = next((pair for pair in pairs if set(pair) <= set(names)), pairs[0])
+    check_name(cause, names, "cause")
+    check_name(effect, names, "effect")
+    return cause, effect
