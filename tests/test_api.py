@@ -107,6 +107,25 @@ def test_what_is_known_beforehand_counts(frame: pd.DataFrame) -> None:
     assert posterior.marginals["A"] == pytest.approx(0.0)
 
 
+def test_a_treatment_that_nobody_gets_by_himself() -> None:
+    held = sample(SYSTEM, 100, intervention={"B": 0.0}, seed=0).assign(do="")
+    tried = [
+        sample(SYSTEM, 1, intervention={"B": v}, seed=i).assign(do="B")
+        for i, v in enumerate(np.linspace(-1.0, 3.0, 6))
+    ]
+    other = sample(SYSTEM, 3, intervention={"A": 1.0, "B": 0.0}, seed=9).assign(do="A")
+    frame = pd.concat([held, *tried, other], ignore_index=True)
+    for method in ("auto", "exact"):
+        posterior = infer_parents(frame, "Y", method=method)
+        assert posterior.top_sets(1)[0][0] == {"A", "B"}
+        assert any("'B' varies only where it was set" in text for text in posterior.warnings)
+    network = infer_parents(frame, "Y", method="network")
+    assert any("network" in text and "knows no such" in text for text in network.warnings)
+    chosen = suggest(frame, "Y", ranges=RANGES, settable=["A", "B"])
+    assert dict(chosen.intervention) == {"A": -2.0, "B": 3.0}
+    assert chosen.predicted_mean == pytest.approx(-8.5, abs=1.0)
+
+
 def test_the_method_is_named_in_the_answer(frame: pd.DataFrame) -> None:
     assert infer_parents(frame, "Y", method="exact").method == "exact"
     assert infer_parents(frame, "Y", method="network").method == "network"

@@ -92,11 +92,16 @@ CASES = {
         "column 'B' is constant (7) in the observational rows, so nothing can be learned about "
         "it; leave it out",
     ),
-    "constant but for experiments": Case(
-        "A,B,Y,do\n1,0,3,\n2,0,5,\n4,0,4,\n3,2,6,B\n",
+    "target constant but for experiments": Case(
+        "A,B,Y,do\n1,3,0,\n2,7,0,\n4,1,0,\n3,2,6,Y\n",
         DataError,
-        "column 'B' is constant (0) where nothing was set, so its scale is unknown; add rows in "
-        "which it varies by itself, or leave it out together with the rows in which it was set",
+        "the target 'Y' is constant where nothing was set, so nothing shows its causes",
+    ),
+    "constant also where it was set": Case(
+        "A,B,Y,do\n1,7,3,\n2,7,5,\n4,7,4,\n3,7,6,B\n",
+        DataError,
+        "column 'B' is constant (7) in the observational rows, so nothing can be learned about "
+        "it; leave it out",
     ),
     "duplicate column": Case(
         "A,B,A,Y\n1,2,3,4\n2,3,4,1\n3,4,1,2\n",

@@ -18,7 +18,7 @@ from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Cost, Direction, Problem
-from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scaling import Scaling, only_set
 from causal_bayes_opt.core.table import DO_COLUMN, Table
 from causal_bayes_opt.errors import (
     ConfigError,
@@ -217,7 +217,7 @@ def check_question(buffer: ExperienceBuffer, target: str) -> None:
         raise DataError(
             f"{target!r} is the only variable; at least one other is needed to look for its causes"
         )
-    values, mask = buffer.rows()
+    _, mask = buffer.rows()
     if len(mask) < MIN_ROWS:
         count = "1 row" if len(mask) == 1 else f"{len(mask)} rows"
         raise DataError(f"the data have {count}; at least {MIN_ROWS} rows are needed")
@@ -226,14 +226,10 @@ def check_question(buffer: ExperienceBuffer, target: str) -> None:
             f"the target {target!r} was set in every row, so no row shows what causes it; add rows "
             "in which it was left alone"
         )
-    observed = values[~mask.any(axis=1)]
-    for name, column, was_set in zip(variables, observed.T, mask.T, strict=True):
-        if was_set.any() and len(column) > 1 and np.ptp(column) == 0.0:
-            raise DataError(
-                f"column {name!r} is constant ({column[0]:g}) where nothing was set, so its scale "
-                "is unknown; add rows in which it varies by itself, or leave it out together with "
-                "the rows in which it was set"
-            )
+    if target in only_set(buffer):
+        raise DataError(
+            f"the target {target!r} is constant where nothing was set, so nothing shows its causes"
+        )
     Scaling.of(buffer)
 
 
@@ -248,7 +244,13 @@ def data_warnings(buffer: ExperienceBuffer) -> tuple[str, ...]:
             f"{len(observed)} observational rows for {len(variables)} variables: too few to tell "
             "causes apart; the answer is mostly prior"
         )
-    correlation = np.corrcoef(Scaling.of(buffer).apply(observed), rowvar=False)
+    warnings += [
+        f"{name!r} varies only where it was set: experiments alone say what it does, and nothing "
+        "says what causes it"
+        for name in only_set(buffer)
+    ]
+    z = Scaling.of(buffer).apply(observed)
+    correlation = z.T @ z / max(len(z), 1)
     copies = np.triu(1 - correlation**2 < _SAME, k=1) & (len(observed) > 2)
     warnings += [
         f"the columns {variables[i]!r} and {variables[j]!r} carry the same values up to scale; "

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, make_intervention
-from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scaling import Scaling, only_set
 from causal_bayes_opt.errors import DataError, ProblemError, UnknownNameError
 
 NAMES = ("X10", "Y", "X2")
@@ -125,6 +125,23 @@ def test_scaling_is_the_same_in_any_unit(seed, exponent, offset):
     # An offset of 100 deviations costs two digits of the sixteen.
     np.testing.assert_allclose(other.apply(values * unit), plain.apply(values), atol=1e-11)
     np.testing.assert_allclose(other.undo(other.apply(values * unit)), values * unit, rtol=1e-12)
+
+
+def test_what_varies_only_where_it_was_set_is_scaled_by_that():
+    rng = np.random.default_rng(0)
+    values, mask = rng.normal(size=(12, 3)), np.zeros((12, 3), dtype=bool)
+    mask[8:10, 1], mask[9:, 2] = True, True
+    values[:, 1] = np.where(mask[:, 1], [*np.zeros(8), 3.0, -1.0, 9.0, 9.0], 0.5)
+    for unit in (1.0, 1e-200, -1e150):
+        buffer = ExperienceBuffer.from_arrays(values * [1.0, unit, 1.0], mask, ["a", "held", "b"])
+        assert only_set(buffer) == ("held",)
+        scaling = Scaling.of(buffer)
+        assert scaling.means[1] == pytest.approx(0.5 * unit)
+        assert scaling.stds[1] == pytest.approx(2.5 * abs(unit))
+        np.testing.assert_allclose(scaling.means[[0, 2]], values[:8][:, [0, 2]].mean(axis=0))
+    values[mask[:, 1], 1] = 0.5
+    with pytest.raises(DataError, match="column 'held' is constant"):
+        Scaling.of(ExperienceBuffer.from_arrays(values, mask, ["a", "held", "b"]))
 
 
 def test_scaling_survives_the_largest_numbers():

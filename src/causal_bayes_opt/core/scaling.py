@@ -1,7 +1,12 @@
-"""Scaling by the observational rows: what makes every answer independent of units."""
+"""Scaling by the observational rows: what makes every answer independent of units.
+
+A variable that was always left at the same value, and varies only where it was set (a treatment
+that nobody gets by himself), is scaled by the largest distance at which it was set.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +14,28 @@ import numpy as np
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import DataError
 
+_ROUNDING = 1e-13  # of the largest value
+
+
+def only_set(buffer: ExperienceBuffer) -> tuple[str, ...]:
+    """The variables that vary where they were set and nowhere else."""
+    values, mask = buffer.rows()
+    observed, names = values[~mask.any(axis=1)], buffer.get_variable_names()
+    if len(observed) < 2:
+        return ()
+    spread = np.abs(observed - observed[0]).max(axis=0)
+    flat = np.asarray(spread <= _ROUNDING * np.abs(observed).max(axis=0))
+    found = np.flatnonzero(flat & mask.any(axis=0))
+    return tuple(names[int(i)] for i in found)
+
 
 @dataclass(frozen=True)
 class Scaling:
-    """Means and standard deviations (ddof 0) ``[n_vars]`` of the observational rows."""
+    """Means and standard deviations (ddof 0) ``[n_vars]`` of the observational rows.
+
+    In place of a deviation of 0 stands the largest distance from the mean at which the variable
+    was set.
+    """
 
     means: np.ndarray
     stds: np.ndarray
@@ -25,16 +48,25 @@ class Scaling:
 
     @classmethod
     def of(cls, buffer: ExperienceBuffer) -> Scaling:
-        """Measure the scaling of a buffer's observational rows.
+        """Measure the scaling of a buffer.
 
         Raises:
-            DataError: fewer than 2 observational rows, or a column that is constant in them.
+            DataError: fewer than 2 observational rows, or a column that is constant in them and
+                was never set to another value.
         """
-        return cls.of_rows(buffer.get_observations_as_array(), buffer.get_variable_names())
+        values, mask = buffer.rows()
+        return cls.of_rows(values, buffer.get_variable_names(), mask)
 
     @classmethod
-    def of_rows(cls, observations: np.ndarray, names: list[str]) -> Scaling:
-        """Measure the scaling of rows ``[n_obs, n_vars]``; raises what `of` raises."""
+    def of_rows(
+        cls, values: np.ndarray, names: Sequence[str], mask: np.ndarray | None = None
+    ) -> Scaling:
+        """Measure the scaling of rows ``[n_rows, n_vars]``, mask True where a value was set.
+
+        Raises what `of` raises.
+        """
+        was_set = np.zeros(values.shape, dtype=bool) if mask is None else mask
+        observations = values[~was_set.any(axis=1)]
         if len(observations) < 2:
             raise DataError(
                 f"observational rows: {len(observations)}; at least 2 rows in which nothing was "
@@ -42,18 +74,20 @@ class Scaling:
             )
         # In units of a power of two, which costs no digit, so that no square over- or underflows.
         unit = np.ldexp(1.0, np.frexp(np.abs(observations).max(axis=0))[1] - 1)
-        values = observations / unit
-        means = values.mean(axis=0)
-        stds = (values - means).std(axis=0)
+        scaled = observations / unit
+        means = scaled.mean(axis=0)
+        stds = (scaled - means).std(axis=0)
         # A spread within rounding error of the values themselves is no spread.
-        flat = stds <= 1e-13 * np.abs(values).max(axis=0)
-        if flat.any():
-            index = int(np.flatnonzero(flat)[0])
-            raise DataError(
-                f"column {names[index]!r} is constant ({means[index] * unit[index]:g}) in the "
-                "observational rows, so nothing can be learned about it; leave it out"
-            )
-        return cls(means * unit, stds * unit)
+        rounding = _ROUNDING * np.abs(scaled).max(axis=0) * unit
+        means, stds = means * unit, stds * unit
+        for i in np.flatnonzero(stds <= rounding):
+            stds[i] = np.abs(values[was_set[:, i], i] - means[i]).max(initial=0.0)
+            if stds[i] <= rounding[i]:
+                raise DataError(
+                    f"column {names[int(i)]!r} is constant ({means[i]:g}) in the observational "
+                    "rows, so nothing can be learned about it; leave it out"
+                )
+        return cls(means, stds)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Turn values ``[..., n_vars]`` in the user's units into standardised ones."""

@@ -207,13 +207,14 @@ def pad_rows(buffer: ExperienceBuffer, most: int | None = None) -> Rows:
 
     Of more than `most` experiments, so many are taken, evenly from first to last.
     """
+    scaling = Scaling.of(buffer)
     values, mask = buffer.rows()
     tried = np.asarray(mask.any(axis=1))
     if most is not None and tried.sum() > most:
         kept = ~tried
         kept[np.flatnonzero(tried)[np.linspace(0, tried.sum() - 1, most).astype(int)]] = True
         values, mask, tried = values[kept], mask[kept], tried[kept]
-    values = Scaling.of_rows(values[~tried], buffer.get_variable_names()).apply(values)
+    values = scaling.apply(values)
     n_vars = values.shape[1]
     room = next(size for size in VARIABLE_BUCKETS if size >= n_vars)
     n_obs, n_int = int((~tried).sum()), int(tried.sum())

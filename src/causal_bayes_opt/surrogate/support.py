@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scaling import Scaling, only_set
 from causal_bayes_opt.surrogate.linearity import log_odds_of_linear
 from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
 
@@ -42,7 +42,7 @@ class Support(NamedTuple):
 
     score: float  # 1 inside, falling to 0 with the distance
     outside: tuple[str, ...]  # one sentence for each number that lies outside
-    names: tuple[str, ...]  # of these numbers
+    names: tuple[str, ...]  # of these numbers, or of a variable
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:
@@ -106,6 +106,8 @@ def measure_support(
 def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: str) -> Support:
     """Compare a buffer's observational rows and experiments with the ranges in a model's card.
 
+    No model was trained on variables that vary only where they were set.
+
     Args:
         trained_on: lowest and highest of the numbers of `SUMMARIES`; those that are missing are
             not looked at.
@@ -114,6 +116,10 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
     """
     summary = summary_of(buffer)
     distance, outside, names = 0.0, [], []
+    for name in only_set(buffer):
+        distance = 1.0
+        names.append(name)
+        outside.append(f"{name!r} varies only where it was set: the network {model} knows no such")
     for name, what in SUMMARIES.items():
         if name not in trained_on:
             continue
@@ -129,14 +135,24 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
 
 
 def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
-    """The numbers of a buffer: of its observational rows, and of its experiments."""
+    """The numbers of a buffer: of its observational rows, and of its experiments.
+
+    A variable that varies only where it was set counts among them, and says nothing else.
+    """
     values, mask = buffer.rows()
     at_once = mask.sum(axis=1)
     observed = np.asarray(values, dtype=np.float64)[at_once == 0]
     if not len(observed):
         Scaling.of(buffer)  # says what is missing
-    tried = {"n_int": float((at_once > 0).sum()), "set_at_once": float(at_once.max(initial=0))}
-    return {**summarise(observed), **tried}
+    held = only_set(buffer)
+    varies = [name not in held for name in buffer.get_variable_names()]
+    found = summarise(observed[:, varies])
+    design = {
+        "n_vars": float(observed.shape[1]),
+        "n_int": float((at_once > 0).sum()),
+        "set_at_once": float(at_once.max(initial=0)),
+    }
+    return {**found, **design}
 
 
 def looks_linear_gaussian(summary: Mapping[str, float]) -> bool:
