@@ -24,10 +24,10 @@ from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.surrogate.bge import Statistics
 from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.exact import set_posteriors
+from causal_bayes_opt.surrogate.joint import Network, joint_of_many
 from causal_bayes_opt.surrogate.metrics import average_precision, calibration_error, f1_score
 from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained, save_model
 from causal_bayes_opt.surrogate.posterior import all_subsets
-from causal_bayes_opt.surrogate.predictor import Network, joint_of_many
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     SimulatedBatch,

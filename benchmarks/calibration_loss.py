@@ -18,8 +18,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.table import print_table
+from causal_bayes_opt.surrogate.joint import log_prob_of_set
 from causal_bayes_opt.surrogate.metrics import average_precision, calibration_error
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, log_prob_of_set
+from causal_bayes_opt.surrogate.predictor import AmortizedModel
 from causal_bayes_opt.surrogate.training import DesignDistribution
 from causal_bayes_opt.training.amortized_models import (
     MinimalTrainingConfig,

@@ -11,8 +11,8 @@ import numpy as np
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.surrogate.joint import joint_of_many
 from causal_bayes_opt.surrogate.network import NetworkSurrogate, load_pretrained, pad_rows
-from causal_bayes_opt.surrogate.predictor import joint_of_many
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     TrainingDistribution,

@@ -22,8 +22,8 @@ from benchmarks.peers import MECHANISMS, SIZES
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.surrogate.joint import Network, joint_of_many
 from causal_bayes_opt.surrogate.network import NetworkSurrogate, TrainedModel, load_pretrained
-from causal_bayes_opt.surrogate.predictor import Network, joint_of_many
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     SimulatedBatch,

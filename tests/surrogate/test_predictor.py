@@ -14,15 +14,11 @@ from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
 from causal_bayes_opt.surrogate.encoding import Rows, encode
+from causal_bayes_opt.surrogate.joint import joint_of_many, log_prob_of_sets
 from causal_bayes_opt.surrogate.local_scores import inverse, log_odds, set_scores
 from causal_bayes_opt.surrogate.network import pad_rows
 from causal_bayes_opt.surrogate.posterior import all_subsets
-from causal_bayes_opt.surrogate.predictor import (
-    AmortizedModel,
-    PredictorConfig,
-    joint_of_many,
-    log_prob_of_sets,
-)
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import (
     DesignDistribution,
     TrainingDistribution,

@@ -16,7 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from causal_bayes_opt.errors import ConfigError
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig, pad_masks
+from causal_bayes_opt.surrogate.joint import pad_masks
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution
 from causal_bayes_opt.training.amortized_models import (
     AdvancedTrainingConfig,

@@ -10,8 +10,9 @@ import pytest
 
 from causal_bayes_opt.cli import main
 from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.surrogate.joint import Network
 from causal_bayes_opt.surrogate.network import TrainedModel, load_pretrained, save_model
-from causal_bayes_opt.surrogate.predictor import AmortizedModel, Network, PredictorConfig
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.temperature import Tempered, at_temperature
 from causal_bayes_opt.training.calibration import calibrate
 from causal_bayes_opt.training.configuration import distribution_of

@@ -19,8 +19,8 @@ from causal_bayes_opt.surrogate.encoding import (
     Rows,
     standardised,
 )
+from causal_bayes_opt.surrogate.joint import Applied, JointPosteriors, pad_masks
 from causal_bayes_opt.surrogate.posterior import all_subsets
-from causal_bayes_opt.surrogate.predictor import Applied, JointPosteriors, pad_masks
 
 _IMPOSSIBLE = -1e9
 

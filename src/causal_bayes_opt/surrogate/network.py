@@ -21,13 +21,9 @@ from causal_bayes_opt.core.weights import find_header, load_weights, read_header
 from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
+from causal_bayes_opt.surrogate.joint import JointPosteriors, Network
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior, all_subsets
-from causal_bayes_opt.surrogate.predictor import (
-    AmortizedModel,
-    JointPosteriors,
-    Network,
-    PredictorConfig,
-)
+from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.protocol import (
     EdgePrior,
     SystemPosterior,

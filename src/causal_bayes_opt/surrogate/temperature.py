@@ -12,13 +12,8 @@ import jax.numpy as jnp
 
 from causal_bayes_opt.errors import ModelError
 from causal_bayes_opt.surrogate.encoding import Rows
+from causal_bayes_opt.surrogate.joint import Applied, JointPosteriors, Network, log_prob_of_sets
 from causal_bayes_opt.surrogate.posterior import all_subsets
-from causal_bayes_opt.surrogate.predictor import (
-    Applied,
-    JointPosteriors,
-    Network,
-    log_prob_of_sets,
-)
 
 N_COEFFICIENTS = 4
 _LARGEST = math.log(2.0)  # of |log T|, for data far beyond those that the line was fitted on

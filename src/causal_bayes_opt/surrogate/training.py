@@ -14,7 +14,7 @@ from causal_bayes_opt.core.random_systems import SystemDistribution, draw_system
 from causal_bayes_opt.core.sample import SystemArrays, sample_system
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
-from causal_bayes_opt.surrogate.predictor import Network, log_prob_of_sets
+from causal_bayes_opt.surrogate.joint import Network, log_prob_of_sets
 
 _FEW = 10  # experiments
 _FLOOR = 1e-6

@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
+from causal_bayes_opt.surrogate.joint import JointPosteriors, Network
 from causal_bayes_opt.surrogate.metrics import calibration_error
 from causal_bayes_opt.surrogate.network import TrainedModel
-from causal_bayes_opt.surrogate.predictor import JointPosteriors, Network
 from causal_bayes_opt.surrogate.temperature import (
     N_COEFFICIENTS,
     Tempered,

@@ -15,8 +15,9 @@ from causal_bayes_opt.acquisition.rewards import RewardWeights
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, check_name, nearest
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig
+from causal_bayes_opt.surrogate.joint import Network
 from causal_bayes_opt.surrogate.network import load_pretrained, make_network
-from causal_bayes_opt.surrogate.predictor import Network, PredictorConfig
+from causal_bayes_opt.surrogate.predictor import PredictorConfig
 from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.loop import LoopConfig

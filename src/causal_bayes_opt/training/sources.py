@@ -16,9 +16,9 @@ import numpy as np
 
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
+from causal_bayes_opt.surrogate.joint import Network, log_prob_of_set
 from causal_bayes_opt.surrogate.losses import compute_calibration_loss, compute_kl_divergence
 from causal_bayes_opt.surrogate.network import VARIABLE_BUCKETS
-from causal_bayes_opt.surrogate.predictor import Network, log_prob_of_set
 from causal_bayes_opt.surrogate.training import (
     SimulatedBatch,
     TrainingDistribution,

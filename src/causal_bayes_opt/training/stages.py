@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from causal_bayes_opt.errors import ModelError
+from causal_bayes_opt.surrogate.joint import Network
 from causal_bayes_opt.surrogate.network import load_pretrained
-from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.training.configuration import TrainingRun
 from causal_bayes_opt.training.loop import Progress, train
 from causal_bayes_opt.training.sources import held_out_loss

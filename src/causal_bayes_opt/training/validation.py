@@ -13,6 +13,7 @@ import haiku as hk
 import numpy as np
 
 from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.surrogate.joint import Network
 from causal_bayes_opt.surrogate.network import (
     DEFAULT_MODEL,
     NetworkSurrogate,
@@ -21,7 +22,6 @@ from causal_bayes_opt.surrogate.network import (
     model_digest,
     save_model,
 )
-from causal_bayes_opt.surrogate.predictor import Network
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.training import evidence, verdicts
 from causal_bayes_opt.training.criteria import ValidationCriteria, Verdict, all_hold, most_hold
