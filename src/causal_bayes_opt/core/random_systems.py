@@ -16,18 +16,17 @@ from causal_bayes_opt.core.mechanisms import (
     Mechanism,
     Noise,
 )
-from causal_bayes_opt.core.sample import SystemArrays, sample_system
+from causal_bayes_opt.core.sample import SystemArrays
 from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.core.standardised_systems import change_units, standardise
 from causal_bayes_opt.errors import ConfigError, GraphError, check_name
 
 MECHANISM_FAMILIES = ("linear", "polynomial", "sigmoid", "neural", "random_feature_gp")
 SCALINGS = ("none", "after", "iscm")
 PARAMETERS = ("uniform", "bge")
-_PILOT_ROWS = 256
 _UNITS = 8
 # Means saturate, as real quantities do: a chain of polynomials would else overflow in its tails.
 _BOUND = 1e3
-_BOUND_STANDARDISED = 5.0
 
 
 @dataclass(frozen=True)
@@ -352,55 +351,3 @@ def _by_family(
         is_own = is_family[name].reshape(-1, *([1] * (len(shape) - 1)))
         total = jnp.where(is_own, form, total)
     return total
-
-
-def standardise(key: jax.Array, system: SystemArrays) -> SystemArrays:
-    """Bring every variable to mean 0 and deviation 1 as it is generated, by a pilot sample.
-
-    The result is a system of the same form; its parents' values enter standardised (iSCM).
-    """
-    d = system.bias.shape[0]
-    zeros = jnp.zeros((_PILOT_ROWS, d))
-    nothing = jnp.zeros((_PILOT_ROWS, d), dtype=bool)
-
-    def step(current: SystemArrays, node: jax.Array) -> tuple[SystemArrays, None]:
-        column = sample_system(key, current, zeros, nothing)[:, node]
-        factor = 1.0 / jnp.maximum(column.std(), 1e-6)
-        factor = jnp.where(current.present[node], factor, 1.0)
-        shift = -column.mean() * factor
-        own = jnp.arange(d) == node
-        return (
-            current._replace(
-                weights=jnp.where(own[None, :], current.weights * factor, current.weights),
-                bias=jnp.where(own, current.bias * factor + shift, current.bias),
-                readout=jnp.where(own[:, None], current.readout * factor, current.readout),
-                bound=jnp.where(own, _BOUND_STANDARDISED, current.bound),
-                noise_scale=jnp.where(own, current.noise_scale * factor, current.noise_scale),
-            ),
-            None,
-        )
-
-    result, _ = jax.lax.scan(step, system, system.order)
-    return result
-
-
-def change_units(key: jax.Array, system: SystemArrays) -> SystemArrays:
-    """Bring every variable of a finished system to mean 0 and deviation 1, by a pilot sample.
-
-    The joint distribution changes by an affine map of each variable and by nothing else, as long
-    as no mean comes near its bound.
-    """
-    d = system.bias.shape[0]
-    zeros = jnp.zeros((_PILOT_ROWS, d))
-    rows = sample_system(key, system, zeros, zeros > 0)
-    mean = jnp.where(system.present, rows.mean(axis=0), 0.0)
-    deviation = jnp.where(system.present, jnp.maximum(rows.std(axis=0), 1e-6), 1.0)
-    return system._replace(
-        weights=system.weights * deviation[:, None] / deviation[None, :],
-        bias=(system.bias + mean @ system.weights - mean) / deviation,
-        hidden=system.hidden * deviation,
-        offsets=system.offsets + system.hidden @ mean,
-        readout=system.readout / deviation[:, None],
-        bound=(system.bound + jnp.abs(mean)) / deviation,
-        noise_scale=system.noise_scale / deviation,
-    )
