@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from scipy.special import erf
 from scipy.stats import multivariate_normal
 
 from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
+from causal_bayes_opt.acquisition.mechanism_scales import Scales
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.smooth_functions import (
     Evidence,
@@ -340,6 +342,51 @@ def test_recurrence_equals_the_basis(function):
     np.testing.assert_allclose(quick, direct, atol=1e-9)
     # What another variable's guess throws far out is no reason for a guess as far out.
     assert np.abs(quick[-2:]).max() < 100.0
+
+
+def test_saturating_kinds_are_networks_without_end(function):
+    """Their covariance is that of random error functions; the basis draws a few of these."""
+    rng = np.random.default_rng(7)
+    x, slopes = rng.normal(size=(20, 2)), rng.normal(size=(100_000, 3)) / 0.8
+    of_one = erf(np.outer(x[:, 0], slopes[:, 0]) + slopes[:, 2])
+    of_both = erf(x @ slopes[:, :2].T + slopes[:, 2])
+    units = Scales(0.0, np.array([1.0, 0.0]), 0.0, np.full(2, 0.8), 0.1, True)
+    domain, waves = function[3], waves_of(2)
+    domain = domain._replace(low=np.full(2, -9.0), high=np.full(2, 9.0))
+    weights = rng.normal(size=smooth.n_basis(2))
+    for expected, scales in (
+        (of_one, units),
+        (of_both, units._replace(alone=np.zeros(2), together=1.0)),
+    ):
+        covariance = expected @ expected.T / len(slopes)
+        inner = (1.0 + x @ x.T if scales.together else 1.0 + np.outer(x[:, 0], x[:, 0])) / 0.8**2
+        with double():
+            exact = np.asarray(mechanism_scales.of_units(inner))
+            design = np.asarray(smooth.basis(x, np.ones(2, bool), scales, domain, waves))
+            value = jax.jit(smooth.evaluate)(x, weights, np.ones(2, bool), scales, domain, waves)
+        np.testing.assert_allclose(exact, covariance, atol=0.02)
+        # 32 units for one parent, evenly spread, and 128 for all, at random.
+        drawn = design @ design.T - 1.0
+        assert np.sqrt(np.mean((drawn - exact) ** 2)) < 0.1
+        np.testing.assert_allclose(value, design @ weights, atol=1e-9)
+
+
+def test_what_saturates_stays_where_it_ends():
+    """Beyond the rows a wave's prior goes back to the mean; of a dose more is not less."""
+    rng = np.random.default_rng(0)
+    values = np.column_stack([rng.uniform(-2, 2, 80), np.zeros(80)])
+    values[:, 1] = np.tanh(2 * values[:, 0]) + 0.1 * rng.normal(size=80)
+    evidence = Evidence.of(values, np.zeros(values.shape, bool))
+    usual = np.array([[-6.0, 6.0], [-2.0, 2.0]])
+    mechanism, waves = Mechanism(1, (0,)), waves_of(2)
+    functions = learn([mechanism], evidence, 2, usual)
+    assert functions.scales.saturates[0]
+    own = jax.tree.map(lambda leaf: leaf[0], functions)
+    weights = condition(functions, [mechanism], evidence, waves)
+    with double():
+        far = np.array([[-5.0, 0.0], [5.0, 0.0]])
+        design = np.asarray(smooth.basis(far, own.there, own.scales, own.domain, waves))
+    np.testing.assert_allclose(design @ weights.mean[0], [-1.0, 1.0], atol=0.25)
 
 
 def test_density_of_new_rows_is_that_of_a_gaussian_process(function):

@@ -6,10 +6,15 @@ The prior of a mechanism over its standardised parents x is a Gaussian process w
       + c^2 exp(-sum_i (x_i - x'_i)^2 / 2 l_i^2)
 
 (a linear part, a smooth function of each parent alone as in Duvenaud, Nickisch and Rasmussen 2011,
-and one of all together) and Gaussian noise. What follows from far-out values of other variables is
-a guess, and guesses upon guesses grow: where a mechanism is evaluated, all parts take parents
-beyond their usual values by logarithms (`bend`). A hundred rows leave much of the scales open, and
-what a mechanism does far from all rows hangs on them: their posterior counts, not its top alone.
+and one of all together) and Gaussian noise. Of mechanisms that saturate, as doses do, such a prior
+says that they come back to the mean beyond the rows, where optima are looked for. So there are
+kinds whose functions, of one parent or of all, are sums of error functions in place of waves, with
+the same scales: a neural network without end (Williams, Advances in Neural Information Processing
+Systems 9, 1996), whose units turn where the rows are. What follows from far-out values of other
+variables is a guess, and guesses upon guesses grow: where a mechanism is evaluated, all parts take
+parents beyond their usual values by logarithms (`bend`). A hundred rows leave much of the scales
+open, and what a mechanism does far from all rows hangs on them: their posterior counts, not its top
+alone.
 """
 
 from __future__ import annotations
@@ -29,27 +34,33 @@ LEARN_FROM = 96  # rows; more would be slower and hardly better
 N_DRAWS = 4
 _STEPS, _RATE = 30, 0.2
 _SHORTEST, _LEAST_NOISE = 0.15, 0.01
-# What a mechanism may be like, as centres of the scales' priors: a, b, c, l, noise; and the length
-# from which to climb. Linear; mostly of each parent alone, of short or of long waves; mostly of all
-# together.
+# What a mechanism may be like, as centres of the scales' priors: a, b, c, l, noise; the length from
+# which to climb; and whether it saturates. Linear; mostly of each parent alone, of short or of long
+# waves; mostly of all together; saturating, of each alone and of all together.
 _KINDS = np.array(
     [
-        [1.0, 1e-3, 1e-3, 1.0, 0.5, 1.0],
-        [1.0, 0.5, 0.3, 1.0, 0.5, 0.3],
-        [1.0, 0.5, 0.3, 1.0, 0.5, 1.5],
-        [0.5, 0.2, 1.0, 1.5, 0.5, 1.5],
+        [1.0, 1e-3, 1e-3, 1.0, 0.5, 1.0, 0.0],
+        [1.0, 0.5, 0.3, 1.0, 0.5, 0.3, 0.0],
+        [1.0, 0.5, 0.3, 1.0, 0.5, 1.5, 0.0],
+        [0.5, 0.2, 1.0, 1.5, 0.5, 1.5, 0.0],
+        [0.3, 1.0, 0.1, 0.5, 0.5, 0.5, 1.0],
+        [0.3, 0.1, 1.5, 0.7, 0.5, 0.7, 1.0],
     ]
 )
 
 
 class Scales(NamedTuple):
-    """What the kernel needs, for one mechanism; slots without a parent are not looked at."""
+    """What the kernel needs, for one mechanism; slots without a parent are not looked at.
+
+    While they are learned, all but the last are logarithms, and that is None.
+    """
 
     linear: jax.Array  # a, []
     alone: jax.Array  # b [n_slots]
     together: jax.Array  # c, []
     lengths: jax.Array  # l [n_slots]
     noise: jax.Array  # standard deviation, []
+    saturates: jax.Array | None  # bool []
 
 
 class Rows(NamedTuple):
@@ -108,7 +119,7 @@ class Learned(NamedTuple):
     """What rows say of a mechanism's scales."""
 
     scales: Scales  # the likeliest, then draws from their posterior, leading axis [1 + N_DRAWS]
-    for_linear: jax.Array  # log-odds of a linear mechanism against the likeliest other kind []
+    for_linear: jax.Array  # log-odds of a linear mechanism against all other kinds alike []
 
 
 def learn_scales(rows: Rows, n_slots: int, low: np.ndarray, high: np.ndarray) -> Learned:
@@ -152,6 +163,7 @@ def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) ->
 
 class _Found(NamedTuple):
     x: jax.Array  # [n_rows, n_slots]
+    bent: jax.Array  # likewise, beyond usual values by logarithms
     squares: jax.Array  # of distances between bent parents [n_slots, n_rows, n_rows]
     mean: jax.Array  # [n_rows]
     worth: jax.Array  # likewise, 0 where padded
@@ -171,16 +183,17 @@ def _learn(
     """Climb to the top of each kind, and draw around it; padded rows are worth 0."""
     # Slots come first: the inner axis of what takes time is long then.
     squares = jnp.where(there[:, None, None], (bent.T[:, :, None] - bent.T[:, None, :]) ** 2, 0.0)
-    found = _Found(x, squares, mean, worth, scatter.sum())
+    bent = jnp.where(there, bent, 0.0)
+    found = _Found(x, bent, squares, mean, worth, scatter.sum())
     optimizer = optax.adam(_RATE)
 
     def climb(kind: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         each = jnp.ones_like(there, x.dtype)
-        centres = jax.tree.map(jnp.log, Scales(*_of_slots(kind[:5], each)))
+        centres = jax.tree.map(jnp.log, _of_slots(kind, each))
         start, natural = ravel_pytree(centres._replace(lengths=each * jnp.log(kind[5])))
 
         def loss(free: jax.Array) -> jax.Array:
-            return _negative_log_posterior(natural(free), centres, found, there)
+            return _negative_log_posterior(natural(free), centres, kind[6] > 0, found, there)
 
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
             free, state = carry
@@ -199,33 +212,61 @@ def _learn(
     shares = jnp.cumsum(jax.nn.softmax(-losses))
     levels = (jnp.arange(N_DRAWS) + 0.5) / N_DRAWS
     kind = jnp.minimum(jnp.searchsorted(shares, levels), len(_KINDS) - 1)
-    flat = jnp.concatenate([tops[jnp.argmin(losses)][None], drawn[kind, jnp.arange(N_DRAWS)]])
+    best = jnp.argmin(losses)
+    flat = jnp.concatenate([tops[best][None], drawn[kind, jnp.arange(N_DRAWS)]])
     k = there.shape[0]
-    _, natural = ravel_pytree(Scales(*_of_slots(jnp.ones(5), jnp.ones(k))))
-    return Learned(
-        jax.vmap(lambda free: _natural(natural(free)))(flat), losses[1:].min() - losses[0]
-    )
+    _, natural = ravel_pytree(_of_slots(jnp.ones(5), jnp.ones(k)))
+    scales = jax.vmap(lambda free: _natural(natural(free)))(flat)
+    saturates = jnp.asarray(_KINDS[:, 6] > 0)[jnp.concatenate([best[None], kind])]
+    others = jax.nn.logsumexp(-losses[1:]) - jnp.log(len(_KINDS) - 1.0)
+    return Learned(scales._replace(saturates=saturates), -losses[0] - others)
 
 
-def _of_slots(kind: jax.Array, each: jax.Array) -> list[jax.Array]:
-    return [kind[0], kind[1] * each, kind[2], kind[3] * each, kind[4]]
+def turns_at(steep: Any, there: Any) -> Any:
+    """Variance of the units' offsets: as that of their slopes ``[n_slots]``, at a usual value."""
+    return steep.sum() / there.sum().clip(1)
+
+
+def of_units(inner: jax.Array) -> jax.Array:
+    """Covariance of sums of error functions, from products ``[..., n, n]`` of what enters them."""
+    own = 1.0 + 2.0 * jnp.diagonal(inner, axis1=-2, axis2=-1)
+    scale = jnp.sqrt(own[..., :, None] * own[..., None, :])
+    return (2.0 / jnp.pi) * jnp.arcsin(2.0 * inner / scale)
+
+
+def _of_slots(kind: jax.Array, each: jax.Array) -> Scales:
+    return Scales(kind[0], kind[1] * each, kind[2], kind[3] * each, kind[4], None)
 
 
 def _natural(free: Scales) -> Scales:
-    scales = Scales(*map(jnp.exp, free))
+    scales: Scales = jax.tree.map(jnp.exp, free)
     return scales._replace(lengths=_SHORTEST + scales.lengths, noise=_LEAST_NOISE + scales.noise)
 
 
 def _negative_log_posterior(
-    free: Scales, centres: Scales, found: _Found, there: jax.Array
+    free: Scales, centres: Scales, saturates: jax.Array, found: _Found, there: jax.Array
 ) -> jax.Array:
     """Of the logarithms of scales, up to a constant."""
     scales = _natural(free)
-    away = found.squares / scales.lengths[:, None, None] ** 2
     amplitudes = jnp.where(there, scales.alone**2, 0.0)[:, None, None]
-    alone = (amplitudes * jnp.exp(-0.5 * away)).sum(axis=0)
-    together = scales.together**2 * jnp.exp(-0.5 * away.sum(axis=0))
-    kernel = 1.0 + scales.linear**2 * (found.x @ found.x.T) + alone + together
+
+    def waves(_: None) -> jax.Array:
+        away = found.squares / scales.lengths[:, None, None] ** 2
+        alone = (amplitudes * jnp.exp(-0.5 * away)).sum(axis=0)
+        all_together: jax.Array = alone + scales.together**2 * jnp.exp(-0.5 * away.sum(axis=0))
+        return all_together
+
+    def units(_: None) -> jax.Array:
+        steep = jnp.where(there, scales.lengths**-2, 0.0)
+        x = found.bent.T
+        each = steep[:, None, None] * (1.0 + x[:, :, None] * x[:, None, :])
+        alone = (amplitudes * of_units(each)).sum(axis=0)
+        joint = turns_at(steep, there) + (found.bent * steep) @ found.bent.T
+        all_together: jax.Array = alone + scales.together**2 * of_units(joint)
+        return all_together
+
+    bends = jax.lax.cond(saturates, units, waves, None)
+    kernel = 1.0 + scales.linear**2 * (found.x @ found.x.T) + bends
     is_row = found.worth > 0
     both = is_row[:, None] & is_row[None, :]
     noise = jnp.where(is_row, scales.noise**2 / jnp.maximum(found.worth, 1.0), 1.0)

@@ -151,7 +151,7 @@ def learn(
 
 
 def linear_is_likeliest(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> bool:
-    """Whether a linear mechanism is likelier than any other kind; arguments as in `learn`."""
+    """Whether a linear mechanism is likelier than one of another kind; arguments as in `learn`."""
     return bool(_learned(mechanism, evidence, usual).for_linear >= 0)
 
 
@@ -169,7 +169,7 @@ def _widened(scales: Scales, slots: int) -> Scales:
     alone, lengths = (
         np.pad(leaf, (0, spare), constant_values=1.0) for leaf in (scales.alone, scales.lengths)
     )
-    arrays: list[Any] = [scales.linear, alone, scales.together, lengths, scales.noise]
+    arrays: list[Any] = [scales.linear, alone, scales.together, lengths, *scales[4:]]
     return Scales(*arrays)
 
 

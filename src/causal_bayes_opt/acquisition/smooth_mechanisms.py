@@ -2,8 +2,8 @@
 
 Its prior is that of `mechanism_scales`. Functions are drawn in a basis: sines on an interval for
 each parent (Solin and Särkkä 2020), random Fourier features for all together (Rahimi and Recht
-2007), so that a row is a rank-one step and the cost of a prediction does not depend on the number
-of rows.
+2007), and error functions in place of both where a mechanism saturates, so that a row is a rank-one
+step and the cost of a prediction does not depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtri
 
-from causal_bayes_opt.acquisition.mechanism_scales import Scales, bend_with
+from causal_bayes_opt.acquisition.mechanism_scales import Scales, bend_with, turns_at
 
 N_SINES, N_FEATURES = 32, 128
+# Slopes and offsets of the units of one parent: a lattice with low discrepancy, made normal.
+_LATTICE = np.array([[0.7548776662466927], [0.5698402909980532]]) * np.arange(1, N_SINES + 1)
+_SLOPES, _OFFSETS = ndtri(_LATTICE % 1.0)
 # Of sin(pi r) / r in powers of r^2, for r from -1/2 to 1/2.
 _SERIES = [(-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 
@@ -56,17 +61,18 @@ def basis(
         waves: standard normal frequencies and uniform phases, ``[n_features, n_slots + 1]``.
     """
     x = jnp.where(there, x, 0.0)
-    order = jnp.arange(1, N_SINES + 1, dtype=x.dtype)
-    sines = _sine(_angle(x, domain)[..., None] * order) * _amplitudes(there, scales, domain)
-    return jnp.concatenate(
-        [
-            jnp.ones_like(x[..., :1]),
-            scales.linear * bend_with(jnp, x, domain.low, domain.high),
-            sines.reshape(*x.shape[:-1], -1),
-            _together(x, scales, domain, waves),
-        ],
-        axis=-1,
+    bent = bend_with(jnp, x, domain.low, domain.high)
+
+    def of_waves(_: None) -> jax.Array:
+        order = jnp.arange(1, N_SINES + 1, dtype=x.dtype)
+        sines = _sine(_angle(bent, domain)[..., None] * order) * _amplitudes(there, scales, domain)
+        together = _together(bent, scales, waves)
+        return jnp.concatenate([sines.reshape(*x.shape[:-1], -1), together], axis=-1)
+
+    bends = jax.lax.cond(
+        jnp.asarray(scales.saturates), lambda _: _units(bent, there, scales, waves), of_waves, None
     )
+    return jnp.concatenate([jnp.ones_like(x[..., :1]), scales.linear * bent, bends], axis=-1)
 
 
 def evaluate(
@@ -90,33 +96,54 @@ def evaluate(
         waves: see `basis`.
     """
     x = jnp.where(there, x, 0.0)
-    slots = x.shape[-1]
-    coefficients = weights[1 + slots : -N_FEATURES].reshape(slots, N_SINES)
-    coefficients = coefficients * _amplitudes(there, scales, domain)
+    bent, slots = bend_with(jnp, x, domain.low, domain.high), x.shape[-1]
+    own = weights[1 + slots :]
 
-    def add_alone(slot: jax.Array, total: jax.Array) -> jax.Array:
-        angle = _angle(x[..., slot], Domain(*(leaf[slot] for leaf in domain)))
-        twice = 2.0 * _sine(angle + 0.5 * jnp.pi)
+    def of_units(_: None) -> jax.Array:
+        return _units(bent, there, scales, waves) @ own
 
-        def recur(k: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            last, before = carry
-            return coefficients[slot, N_SINES - 1 - k] + twice * last - before, last
+    def of_waves(_: None) -> jax.Array:
+        coefficients = own[:-N_FEATURES].reshape(slots, N_SINES)
+        coefficients = coefficients * _amplitudes(there, scales, domain)
 
-        nothing = jnp.zeros_like(angle)
-        last, _ = jax.lax.fori_loop(0, N_SINES, recur, (nothing, nothing))
-        grown: jax.Array = total + last * _sine(angle)
-        return grown
+        def add_alone(slot: jax.Array, total: jax.Array) -> jax.Array:
+            angle = _angle(bent[..., slot], Domain(*(leaf[slot] for leaf in domain)))
+            twice = 2.0 * _sine(angle + 0.5 * jnp.pi)
 
-    together = _together(x, scales, domain, waves) @ weights[-N_FEATURES:]
-    bent = bend_with(jnp, x, domain.low, domain.high)
-    rest = weights[0] + scales.linear * (bent @ weights[1 : 1 + slots]) + together
-    value: jax.Array = jax.lax.fori_loop(0, there.sum(), add_alone, rest)
+            def recur(k: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+                last, before = carry
+                return coefficients[slot, N_SINES - 1 - k] + twice * last - before, last
+
+            nothing = jnp.zeros_like(angle)
+            last, _ = jax.lax.fori_loop(0, N_SINES, recur, (nothing, nothing))
+            grown: jax.Array = total + last * _sine(angle)
+            return grown
+
+        together = _together(bent, scales, waves) @ own[-N_FEATURES:]
+        total: jax.Array = jax.lax.fori_loop(0, there.sum(), add_alone, together)
+        return total
+
+    bends = jax.lax.cond(jnp.asarray(scales.saturates), of_units, of_waves, None)
+    value: jax.Array = weights[0] + scales.linear * (bent @ weights[1 : 1 + slots]) + bends
     return value
 
 
-def _angle(x: jax.Array, domain: Domain) -> jax.Array:
+def _units(bent: jax.Array, there: jax.Array, scales: Scales, waves: jax.Array) -> jax.Array:
+    """Error functions ``[..., n_slots * N_SINES + N_FEATURES]``: of each parent, of all."""
+    steep = jnp.where(there, 1.0 / scales.lengths, 0.0)
+    slopes, offsets = (jnp.asarray(part, bent.dtype) for part in (_SLOPES, _OFFSETS))
+    enters = (bent[..., None] * slopes + offsets) * steep[:, None]
+    amplitude = jnp.where(there, scales.alone, 0.0)[:, None] / math.sqrt(N_SINES)
+    alone = amplitude * jax.lax.erf(enters)
+    # A slope and an offset for each; those of the waves are uniform.
+    offset = jax.scipy.special.ndtri(waves[:, -1]) * jnp.sqrt(turns_at(steep**2, there))
+    joint = jax.lax.erf((bent * steep) @ waves[:, :-1].T + offset)
+    together = scales.together / math.sqrt(N_FEATURES) * joint
+    return jnp.concatenate([alone.reshape(*bent.shape[:-1], -1), together], axis=-1)
+
+
+def _angle(bent: jax.Array, domain: Domain) -> jax.Array:
     """The argument of the first sine: 0 to pi over the interval, held at its ends."""
-    bent = bend_with(jnp, x, domain.low, domain.high)
     inside = jnp.clip(bent - domain.centre, -domain.half, domain.half) + domain.half
     return jnp.pi * inside / (2.0 * domain.half)
 
@@ -130,8 +157,7 @@ def _amplitudes(there: jax.Array, scales: Scales, domain: Domain) -> jax.Array:
     return jnp.where(there, scales.alone, 0.0)[:, None] * power
 
 
-def _together(x: jax.Array, scales: Scales, domain: Domain, waves: jax.Array) -> jax.Array:
-    bent = bend_with(jnp, x, domain.low, domain.high)
+def _together(bent: jax.Array, scales: Scales, waves: jax.Array) -> jax.Array:
     angles = (bent / scales.lengths) @ waves[:, :-1].T + 2 * jnp.pi * waves[:, -1]
     return scales.together * jnp.sqrt(2.0 / N_FEATURES) * _sine(angles + 0.5 * jnp.pi)
 
