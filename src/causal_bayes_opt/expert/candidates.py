@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from causal_bayes_opt.core.graphs import is_acyclic, reachable
-from causal_bayes_opt.errors import ConfigError, GraphError
+from causal_bayes_opt.core.graphs import reachable
+from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.expert.doubly_robust import smoothed_shares, vote_shares
 from causal_bayes_opt.expert.options import ParentScaleOptions
 from causal_bayes_opt.surrogate.protocol import EdgePrior
@@ -44,7 +44,6 @@ def candidate_sets(
             parent. The edge probability counts where sets without votes are kept.
 
     Raises:
-        GraphError: the known edges form a cycle, or contradict what is forbidden.
         ConfigError: more known parents than `max_parents`.
     """
     prior = prior or EdgePrior()
@@ -69,8 +68,6 @@ def _certain(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variables that must and that cannot be parents of the target, bool ``[n_vars]`` each."""
     known, forbidden = prior.matrices(variables)
-    if not is_acyclic(known):
-        raise GraphError("the known edges form a cycle; leave out one of them")
     t = variables.index(target)
     never = forbidden[:, t] | reachable(known)[t]
     never[t] = True

@@ -16,9 +16,10 @@ import numpy as np
 from scipy.special import expit, logit
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.graphs import reachable
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.weights import find_header, load_weights, read_header, save_network
-from causal_bayes_opt.errors import ConfigError, MethodLimitError, ModelError, check_name
+from causal_bayes_opt.errors import MethodLimitError, ModelError, check_name
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
 from causal_bayes_opt.surrogate.joint import JointPosteriors, Network
@@ -279,13 +280,8 @@ def _condition(sets: _Reduced, names: list[str], t: int, prior: EdgePrior) -> _R
     known, forbidden = prior.matrices(names)
     keep = ~(sets.members & forbidden[:, t]).any(axis=1)
     keep &= ~(~sets.members & known[:, t]).any(axis=1)
-    # What t causes for certain cannot cause it.
-    keep &= ~(sets.members & known[t]).any(axis=1)
-    if not keep.any():
-        raise ConfigError(
-            f"no parent set of {names[t]!r} that the network enumerates agrees with the known and "
-            "forbidden edges"
-        )
+    # What t causes for certain, directly or not, cannot cause it.
+    keep &= ~(sets.members & reachable(known)[t]).any(axis=1)
     members, log_probs = sets.members[keep], sets.log_probs[keep]
     log_probs = log_probs + members.sum(axis=1) * _change_of_odds(prior, len(names))
     log_probs = log_probs - np.logaddexp.reduce(log_probs)
@@ -303,9 +299,10 @@ def _with_outsiders(
 ) -> ParentSetPosterior:
     """Beyond 12 variables: those that are not enumerated are independent of the listed sets."""
     names, target = posterior.variables, posterior.target_variable
-    settled = {cause for cause, effect in (*prior.known, *prior.forbidden) if effect == target}
-    settled |= {effect for cause, effect in prior.known if cause == target}
-    listed = {*slots.tolist(), *(i for i, name in enumerate(names) if name in settled)}
+    known, forbidden = prior.matrices(names)
+    t = names.index(target)
+    settled = known[:, t] | forbidden[:, t] | reachable(known)[t]
+    listed = {*slots.tolist(), *np.flatnonzero(settled).tolist()}
     free = [i for i, p in enumerate(marginals.tolist()) if p > 0 and i not in listed]
     p = np.clip(marginals[free].astype(np.float64), 1e-12, 1 - 1e-12)
     p = expit(logit(p) + _change_of_odds(prior, len(names)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -26,6 +27,11 @@ class EdgePrior:
             allowed by an order.
         known: (cause, effect) pairs that are edges for certain.
         forbidden: (cause, effect) pairs that are no edges.
+
+    Raises:
+        ConfigError: a probability that is none, or two.
+        GraphError: edges that cannot be: a variable's own cause, an edge that is known and
+            forbidden, known edges in a cycle.
     """
 
     edge_probability: float | None = None
@@ -50,6 +56,14 @@ class EdgePrior:
         if both:
             cause, effect = sorted(both)[0]
             raise GraphError(f"the edge {cause!r} -> {effect!r} is both known and forbidden")
+        causes: dict[str, set[str]] = {}
+        for cause, effect in self.known:
+            causes.setdefault(effect, set()).add(cause)
+        try:
+            TopologicalSorter(causes).prepare()
+        except CycleError as error:
+            cycle = " -> ".join(repr(name) for name in error.args[1])
+            raise GraphError(f"the known edges form a cycle: {cycle}") from None
 
     def matrices(self, variables: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return known and forbidden edges as bool ``[n_vars, n_vars]``, [i, j]: i -> j.
