@@ -371,6 +371,13 @@ def test_saturating_kinds_are_networks_without_end(function):
         np.testing.assert_allclose(value, design @ weights, atol=1e-9)
 
 
+def test_the_quick_arcsine_is_the_arcsine():
+    x = np.linspace(-1.0, 1.0, 2001)
+    with double():
+        quick = np.asarray(mechanism_scales.arcsine(jax.numpy.asarray(x)))
+    np.testing.assert_allclose(quick, np.arcsin(x), atol=3e-8)
+
+
 def test_what_saturates_stays_where_it_ends():
     """Beyond the rows a wave's prior goes back to the mean; of a dose more is not less."""
     rng = np.random.default_rng(0)
