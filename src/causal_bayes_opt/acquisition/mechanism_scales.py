@@ -52,6 +52,8 @@ _KINDS = np.array(
     ]
 )
 _SATURATES = np.array([False, False, False, False, True, True])
+# Beforehand a linear mechanism is as likely as one of all other kinds, which are alike.
+_CHANCES = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
 
 
 class Scales(NamedTuple):
@@ -124,7 +126,7 @@ class Learned(NamedTuple):
     """What rows say of a mechanism's scales."""
 
     scales: Scales  # the likeliest, then draws from their posterior, leading axis [1 + N_DRAWS]
-    for_linear: jax.Array  # log-odds of a linear mechanism against all other kinds alike []
+    for_linear: jax.Array  # log-odds of a linear mechanism against all other kinds []
 
 
 def learn_scales(rows: Rows, n_slots: int, low: np.ndarray, high: np.ndarray) -> Learned:
@@ -216,7 +218,7 @@ def _learn(
     apart = (False, _KINDS[~_SATURATES]), (True, _KINDS[_SATURATES])
     climbed = [jax.lax.map(partial(climb, kind), jnp.asarray(own)) for kind, own in apart]
     losses, tops, drawn = (jnp.concatenate(pair) for pair in zip(*climbed, strict=True))
-    losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    losses = jnp.where(jnp.isfinite(losses), losses - jnp.log(_CHANCES), jnp.inf)
     shares = jnp.cumsum(jax.nn.softmax(-losses))
     levels = (jnp.arange(N_DRAWS) + 0.5) / N_DRAWS
     kind = jnp.minimum(jnp.searchsorted(shares, levels), len(_KINDS) - 1)
@@ -226,8 +228,8 @@ def _learn(
     _, natural = ravel_pytree(_of_slots(jnp.ones(5), jnp.ones(k)))
     scales = jax.vmap(lambda free: _natural(natural(free)))(flat)
     saturates = jnp.asarray(_SATURATES)[jnp.concatenate([best[None], kind])]
-    others = jax.nn.logsumexp(-losses[1:]) - jnp.log(len(_KINDS) - 1.0)
-    return Learned(scales._replace(saturates=saturates), -losses[0] - others)
+    for_linear = -losses[0] - jax.nn.logsumexp(-losses[1:])
+    return Learned(scales._replace(saturates=saturates), for_linear)
 
 
 def turns_at(steep: Any, there: Any) -> Any:
