@@ -175,7 +175,7 @@ def _plot(groups: Mapping[tuple[str, int], Group], folder: Path) -> None:
         [handles[name] for name in shown_names],
         shown_names,
         loc="lower center",
-        ncols=4,
+        ncols=5,
         fontsize=8,
     )
     figure.supxlabel("trials", fontsize=9, y=0.5 * inch)
