@@ -27,7 +27,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"training"}),
     frozenset({"study", "service", "interop", "benchmarks"}),
     frozenset({"api", "report", "console"}),
-    frozenset({"demo", "cli_datasets", "cli_training", "cli_validation", "optimization"}),
+    frozenset(
+        {"demo", "cli_datasets", "cli_training", "cli_validation", "cli_values", "optimization"}
+    ),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
