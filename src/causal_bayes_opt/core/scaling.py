@@ -23,10 +23,21 @@ def only_set(buffer: ExperienceBuffer) -> tuple[str, ...]:
     observed, names = values[~mask.any(axis=1)], buffer.get_variable_names()
     if len(observed) < 2:
         return ()
-    spread = np.abs(observed - observed[0]).max(axis=0)
-    flat = np.asarray(spread <= _ROUNDING * np.abs(observed).max(axis=0))
-    found = np.flatnonzero(flat & mask.any(axis=0))
+    found = np.flatnonzero(_moments(observed)[2] & mask.any(axis=0))
     return tuple(names[int(i)] for i in found)
+
+
+def _moments(observed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, standard deviations, and whether a column is constant, each ``[n_vars]``."""
+    largest = np.abs(observed).max(axis=0)
+    # In units of a power of two, which costs no digit, so that no square over- or underflows.
+    unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
+    scaled = observed / unit
+    means = scaled.mean(axis=0)
+    stds = (scaled - means).std(axis=0)
+    # A spread within rounding error of the values themselves is no spread.
+    flat = np.asarray(stds <= _ROUNDING * np.abs(scaled).max(axis=0))
+    return means * unit, stds * unit, flat
 
 
 @dataclass(frozen=True)
@@ -72,17 +83,10 @@ class Scaling:
                 f"observational rows: {len(observations)}; at least 2 rows in which nothing was "
                 "set are needed to know the scale of the variables"
             )
-        # In units of a power of two, which costs no digit, so that no square over- or underflows.
-        unit = np.ldexp(1.0, np.frexp(np.abs(observations).max(axis=0))[1] - 1)
-        scaled = observations / unit
-        means = scaled.mean(axis=0)
-        stds = (scaled - means).std(axis=0)
-        # A spread within rounding error of the values themselves is no spread.
-        rounding = _ROUNDING * np.abs(scaled).max(axis=0) * unit
-        means, stds = means * unit, stds * unit
-        for i in np.flatnonzero(stds <= rounding):
+        means, stds, flat = _moments(observations)
+        for i in np.flatnonzero(flat):
             stds[i] = np.abs(values[was_set[:, i], i] - means[i]).max(initial=0.0)
-            if stds[i] <= rounding[i]:
+            if stds[i] <= _ROUNDING * abs(means[i]):
                 raise DataError(
                     f"column {names[int(i)]!r} is constant ({means[i]:g}) in the observational "
                     "rows, so nothing can be learned about it; leave it out"
