@@ -42,7 +42,7 @@ class Support(NamedTuple):
 
     score: float  # 1 inside, falling to 0 with the distance
     outside: tuple[str, ...]  # one sentence for each number that lies outside
-    names: tuple[str, ...]  # of these numbers, or of a variable
+    names: tuple[str, ...]  # of these numbers, or only_set
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:
@@ -118,7 +118,7 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
     distance, outside, names = 0.0, [], []
     for name in only_set(buffer):
         distance = 1.0
-        names.append(name)
+        names.append("only_set")
         outside.append(f"{name!r} varies only where it was set: the network {model} knows no such")
     for name, what in SUMMARIES.items():
         if name not in trained_on:
