@@ -1,15 +1,18 @@
 """Regret of policies on problems with known optima; ``python -m benchmarks.regret`` writes a page.
 
-Results are kept in runs/regret.jsonl, a line a study, so that the same command goes on.
+Results are kept in runs/regret.jsonl, a line a study, so that the same command goes on. Rows of the
+page that were not made again stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,6 +157,7 @@ def run_cell(
     cell: Cell, seeds: int, done: set[tuple[Any, ...]], say: Callable[[str], None]
 ) -> None:
     """Run what is missing of a cell, and append it to the results."""
+    commit = _commit()
     for method in cell.methods:
         if method in PLAIN and find_spec("torch") is None:
             say(f"{cell.problem}: {method} is left out, torch is not installed")
@@ -173,12 +177,22 @@ def run_cell(
                 "seed": seed,
                 "n_vars": len(named.problem.variables),
                 "optimum": named.optimum,
+                "commit": commit,
                 **{name: np.asarray(value).tolist() for name, value in vars(study).items()},
             }
             RESULTS.parent.mkdir(parents=True, exist_ok=True)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line) + "\n")
         say(f"{cell.problem} ({cell.many} a trial): {method}")
+
+
+def _commit() -> str:
+    """That of this working tree, with a plus where it has changes."""
+    if which("git") is None:
+        return "unknown"
+    asked = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def results() -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ from causal_bayes_opt.training.speed import RECORDED_TRIAL_SECONDS
 Group: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
 
 _RESAMPLES = 2000
+_MEAN = re.compile(r"mean (\S+) \((\S+) to (\S+)\)")  # as `_reached` writes it
+_LEAST = 5e-4  # regret is printed to three digits; less is drawn there
 _PACED = 8  # variables
 _ORDER = (
     "expected improvement",
@@ -29,6 +32,8 @@ _ORDER = (
     "random",
     "oracle",
 )
+_AFTER = ("value", "mean Y", "noisy", "GAP", "ms", "commit")
+_PACE = f"A decision by {_ORDER[0]}"
 _HEAD = """# Regret
 
 Made by `python -m benchmarks.regret` (`make bench-regret`). Nobody but the oracle knows a
@@ -47,23 +52,84 @@ Median and mean over studies with 95 % bootstrap intervals, and where all studie
 the median expected outcome of what is recommended. **value** is the mean expected outcome of the
 last recommendation, **mean Y** that of all trials, **noisy** the mean of what came out. **GAP** is
 that of Branchini et al. (2023) for the trials' expected outcomes (1 is best). **ms** is the median
-time of a decision, posterior included, on one core beside other work.
+time of a decision, posterior included, on one core beside other work. **commit** is that of the
+code that made a row, of older ones that which brought it here: `git log COMMIT..` says what has
+changed since. Mechanisms that saturate came with cee616f: rows from before are by another outcome
+model.
 """
 
 
+class Section(NamedTuple):
+    """A table of the page.
+
+    Attributes:
+        columns: its head.
+        rows: of each method the cells, its name first.
+    """
+
+    columns: list[str]
+    rows: dict[str, list[str]]
+
+
 def write_page(results: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Write ``regret.md`` and its figure into a folder."""
+    """Write ``regret.md`` and its figure into a folder.
+
+    Rows of a page that is there stay, but for those of which the results have as many studies.
+    """
     groups: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for line in results:
         methods = groups[line["problem"], line["many"]]
         methods.setdefault(line["method"], []).append(line)
-    parts = [_HEAD, "![Median regret by trial](figures/policies.png)\n"]
-    parts.append(_pace(groups.get(("linear", 1), {})))
+    page = folder / "regret.md"
+    before = page.read_text() if page.exists() else ""
+    pace = _pace(groups.get(("linear", 1), {})) or _line_with(before, _PACE)
+    sections = read_sections(before)
     for (problem, many), methods in groups.items():
-        known = [name for name in _ORDER if name in methods]
-        parts += _section(problem, many, {name: methods[name] for name in known})
-    (folder / "regret.md").write_text("\n".join(parts))
-    _plot({key: group for key, group in groups.items() if key[1] == 1}, folder)
+        title, section = _section(problem, many, methods)
+        sections[title] = _merged(sections.get(title), section)
+    parts = [_HEAD, "![Mean regret by trial](figures/policies.png)\n", f"{pace}\n"]
+    for title, section in sections.items():
+        lines = [section.columns, ["---"] * len(section.columns), *section.rows.values()]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        parts.append(f"\n{title}\n\n{table.replace(' --- ', '---')}")
+    page.write_text("\n".join(parts) + "\n")
+    _plot({title: own for title, own in sections.items() if f", {_outcomes(1)}" in title}, folder)
+
+
+def read_sections(page: str) -> dict[str, Section]:
+    """The tables of a page by their titles."""
+    sections: dict[str, Section] = {}
+    title = ""
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("## "):
+            title = line
+        elif line.startswith("| ") and title not in sections:
+            sections[title] = Section(cells, {})
+        elif line.startswith("| "):
+            sections[title].rows[cells[0]] = cells
+    return sections
+
+
+def _merged(before: Section | None, now: Section) -> Section:
+    """Rows of both, in the order of methods; of two of a method the one with more studies."""
+    if before is None or before.columns != now.columns:
+        return now
+    fuller = {
+        name: cells
+        for name, cells in now.rows.items()
+        if name not in before.rows or int(cells[1]) >= int(before.rows[name][1])
+    }
+    rows = before.rows | fuller
+    return Section(now.columns, {name: rows[name] for name in _ORDER if name in rows})
+
+
+def _line_with(page: str, start: str) -> str:
+    return next((line for line in page.splitlines() if line.startswith(start)), "")
+
+
+def _outcomes(many: int) -> str:
+    return f"{many:,} outcome{'s' if many > 1 else ''} a trial"
 
 
 def _pace(methods: Group) -> str:
@@ -79,36 +145,38 @@ def _pace(methods: Group) -> str:
     public = RECORDED_TRIAL_SECONDS[_PACED]
     beside, recorded = np.median(expert) / median, public / median
     return (
-        f"A decision by {_ORDER[0]} on a linear system of {_PACED} variables took "
+        f"{_PACE} on a linear system of {_PACED} variables took "
         f"{1e3 * median:.1f} ms, posterior included (median of {len(ours)}; the fastest tenth "
         f"{1e3 * np.quantile(ours, 0.1):.1f} ms). Our PARENT_SCALE takes {beside:.1f} times as "
         f"long, and a trial of the recorded public runs on as many variables ({public:g} s of one "
-        f"core, another machine) {recorded:,.0f} times.\n"
+        f"core, another machine) {recorded:,.0f} times."
     )
 
 
-def _section(problem: str, many: int, methods: Group) -> list[str]:
+def _section(problem: str, many: int, methods: Group) -> tuple[str, Section]:
+    """Title and table of a problem."""
     trials = max(len(s["outcomes"]) for studies in methods.values() for s in studies)
     at = [k for k in CHECKPOINTS if k <= trials]
     optima = {s["optimum"] for studies in methods.values() for s in studies}
     known = f", optimum {optima.pop():.4g}" if len(optima) == 1 else ""
-    lines = [
-        f"\n## {problem}, {many:,} outcome{'s' if many > 1 else ''} a trial{known}\n",
-        f"| method | n | {' | '.join(f'T={k}' for k in at)} | value | mean Y | noisy | GAP | ms |",
-        f"|{'---|' * (len(at) + 7)}",
-    ]
-    for method, studies in methods.items():
+    columns = ["method", "n", *(f"T={k}" for k in at), *_AFTER]
+    rows = {}
+    for method in (name for name in _ORDER if name in methods):
+        studies = methods[method]
         cells = [_reached(studies, i, bool(known)) for i in range(len(at))]
         last = [s["values"][-1] for s in studies]
-        numbers = [
+        rows[method] = [
+            method,
+            str(len(studies)),
+            *cells,
             f"{np.mean(last):.4g}",
             _mean([float(np.mean(s["outcomes"])) for s in studies]),
             f"{np.mean([np.mean(s['noisy']) for s in studies]):.4g}",
             _mean([s["gap"] for s in studies]),
             f"{1e3 * np.median([t for s in studies for t in s['seconds'][1:]]):.0f}",
+            " ".join(sorted({s.get("commit", "unknown") for s in studies})),
         ]
-        lines.append(f"| {method} | {len(studies)} | {' | '.join([*cells, *numbers])} |")
-    return lines
+    return f"## {problem}, {_outcomes(many)}{known}", Section(columns, rows)
 
 
 def _reached(studies: Sequence[Mapping[str, Any]], i: int, one_system: bool) -> str:
@@ -135,36 +203,33 @@ def _interval(values: Sequence[float], statistic: Callable[..., Any]) -> tuple[f
     return float(low), float(high)
 
 
-def _plot(groups: Mapping[tuple[str, int], Group], folder: Path) -> None:
-    shown = [key for key, methods in groups.items() if len(methods) > 1]
+def _plot(sections: Mapping[str, Section], folder: Path) -> None:
+    shown = {title: own for title, own in sections.items() if len(own.rows) > 1}
     width = 4
     height = -(-len(shown) // width)
     figure = Figure(figsize=(3.2 * width, 2.6 * max(height, 1)))
-    for place, key in enumerate(shown):
+    for place, (title, section) in enumerate(shown.items()):
         axes = figure.add_subplot(height, width, place + 1)
+        at = [i for i, name in enumerate(section.columns) if name.startswith("T=")]
         # Ours last, so that nothing hides it.
         for number in reversed(range(len(_ORDER))):
-            method, studies = _ORDER[number], groups[key].get(_ORDER[number], [])
-            if not studies:
+            cells = section.rows.get(_ORDER[number])
+            if cells is None:
                 continue
-            length = min(len(s["regret"]) for s in studies)
-            median = np.median([s["regret"][:length] for s in studies], axis=0)
+            found = [_MEAN.findall(cells[i])[0] for i in at if cells[i]]
+            regret = np.array(found).astype(np.float64)
+            mean, low, high = regret.clip(_LEAST).T
+            trials = CHECKPOINTS[: len(mean)]
             width_of = 2.0 if number == 0 else 1.0
-            axes.plot(
-                CHECKPOINTS[:length],
-                median.clip(1e-4),
-                "o-",
-                color=f"C{number}",
-                label=method,
-                ms=3,
-                lw=width_of,
-            )
+            label = _ORDER[number]
+            axes.plot(trials, mean, "o-", color=f"C{number}", label=label, ms=3, lw=width_of)
+            axes.fill_between(trials, low, high, color=f"C{number}", alpha=0.1, lw=0)
         axes.set_yscale("log")
         axes.set_xscale("log")
         axes.set_xticks(CHECKPOINTS, [str(k) for k in CHECKPOINTS])
         axes.minorticks_off()
-        axes.set_title(key[0], fontsize=9)
-        axes.set_ylim(8e-5, 3)
+        axes.set_title(title.removeprefix("## ").split(",")[0], fontsize=9)
+        axes.set_ylim(0.8 * _LEAST, 3)
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -179,7 +244,9 @@ def _plot(groups: Mapping[tuple[str, int], Group], folder: Path) -> None:
         fontsize=8,
     )
     figure.supxlabel("trials", fontsize=9, y=0.5 * inch)
-    figure.supylabel("median normalised regret (below 0.0001 drawn there)", fontsize=9)
+    figure.supylabel(
+        f"mean normalised regret with 95 % intervals (below {_LEAST:g} drawn there)", fontsize=9
+    )
     figure.tight_layout(rect=(0.02, 0.6 * inch, 1, 1))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "figures" / "policies.png", dpi=110)
