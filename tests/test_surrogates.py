@@ -181,3 +181,12 @@ def test_constant_column_and_unknown_target_are_refused(named):
         surrogate(experiments(), "Z", key=KEY)
     with pytest.raises(DataError, match="at least 2 rows in which nothing was set"):
         surrogate(ExperienceBuffer.from_arrays(values[:1]), "X1", key=KEY)
+
+
+def test_what_was_never_seen_to_vary_by_itself_shows_no_causes(named):
+    _, surrogate = named
+    values, mask = np.ones((30, 3)), np.zeros((30, 3), dtype=bool)
+    mask[20:] = np.arange(10)[:, None] % 3 == np.arange(3)
+    values[mask] = np.arange(10.0)
+    with pytest.raises(DataError, match="every column is constant where nothing was set"):
+        surrogate(ExperienceBuffer.from_arrays(values, mask), "X1", key=KEY)

@@ -62,8 +62,8 @@ class Scaling:
         """Measure the scaling of a buffer.
 
         Raises:
-            DataError: fewer than 2 observational rows, or a column that is constant in them and
-                was never set to another value.
+            DataError: fewer than 2 observational rows, a column that is constant in them and was
+                never set to another value, or all columns constant in them.
         """
         values, mask = buffer.rows()
         return cls.of_rows(values, buffer.get_variable_names(), mask)
@@ -84,6 +84,8 @@ class Scaling:
                 "set are needed to know the scale of the variables"
             )
         means, stds, flat = _moments(observations)
+        if flat.all() and was_set.any(axis=0).all():
+            raise DataError("every column is constant where nothing was set: nothing shows causes")
         for i in np.flatnonzero(flat):
             stds[i] = np.abs(values[was_set[:, i], i] - means[i]).max(initial=0.0)
             if stds[i] <= _ROUNDING * abs(means[i]):

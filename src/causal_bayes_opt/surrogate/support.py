@@ -142,10 +142,10 @@ def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
     values, mask = buffer.rows()
     at_once = mask.sum(axis=1)
     observed = np.asarray(values, dtype=np.float64)[at_once == 0]
-    if not len(observed):
-        Scaling.of(buffer)  # says what is missing
     held = only_set(buffer)
     varies = [name not in held for name in buffer.get_variable_names()]
+    if not (len(observed) and any(varies)):
+        Scaling.of(buffer)  # says what is missing
     found = summarise(observed[:, varies])
     design = {
         "n_vars": float(observed.shape[1]),
