@@ -32,7 +32,9 @@ from causal_bayes_opt.core.padding import double
 
 LEARN_FROM = 96  # rows; more would be slower and hardly better
 N_DRAWS = 4
-_STEPS, _RATE = 30, 0.2
+_STEPS = 18  # and then one of Newton's
+_RATE = optax.cosine_decay_schedule(0.3, _STEPS, 0.2)
+_APART = 1e-4  # between slopes that give a curvature
 _SHORTEST, _LEAST_NOISE = 0.15, 0.01
 _ARCSINE = (
     *(1.5707963050, -0.2145988016, 0.0889789874, -0.0501743046),
@@ -202,17 +204,26 @@ def _learn(
         def loss(free: jax.Array) -> jax.Array:
             return _negative_log_posterior(natural(free), centres, saturates, found, there)
 
+        gradient = jax.grad(loss)
+
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
             free, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(free), state)
+            updates, state = optimizer.update(gradient(free), state)
             return (optax.apply_updates(free, updates), state), None
 
         (free, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=_STEPS)
+        # By differences: second derivatives take twice as long.
+        slope = gradient(free)
+        moved = jax.lax.map(lambda off: gradient(free + off), _APART * jnp.eye(len(free)))
+        curvature = (moved - slope) / _APART
+        bends, axes = jnp.linalg.eigh(0.5 * (curvature + curvature.T))
         # The prior alone bends by 1, so that rows can only add to it at a top.
-        bends, axes = jnp.linalg.eigh(jax.hessian(loss)(free))
         bends = jnp.maximum(bends, 1.0)
+        last = free - jnp.clip(axes @ (axes.T @ slope / bends), -1.0, 1.0)
+        before, after = loss(free), loss(last)
+        free = jnp.where(after < before, last, free)
         drawn = free + (normals / jnp.sqrt(bends)) @ axes.T
-        return loss(free) + 0.5 * jnp.log(bends).sum(), free, drawn
+        return jnp.fmin(before, after) + 0.5 * jnp.log(bends).sum(), free, drawn
 
     # Apart, as each has a program of its own then.
     apart = (False, _KINDS[~_SATURATES]), (True, _KINDS[_SATURATES])
