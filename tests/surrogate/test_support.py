@@ -178,3 +178,22 @@ def test_too_few_rows_for_a_check_go_to_exact_inference_or_the_linear_network():
     assert auto_posterior.choose(buffer).surrogate is not auto_posterior.mixed
     posteriors = auto_posterior.posteriors(buffer, key=jax.random.key(0))
     assert set(posteriors) == {"X1", "X2", "X3"}
+
+
+@pytest.mark.parametrize("n", [300, 1200, 6000])
+def test_more_rows_of_the_same_system_do_not_make_it_stranger(n):
+    """Evidence against linearity grows with rows, and skewness by luck goes away."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=n)
+    b = np.tanh(2 * a) + 0.3 * rng.normal(size=n)
+    y = b**2 - a + 0.3 * rng.normal(size=n)
+    buffer = ExperienceBuffer.from_dataframe(pd.DataFrame({"A": a, "B": b, "Y": y}))
+    posterior = auto_posterior(buffer, "Y", key=jax.random.key(0))
+    assert posterior.metadata["model"] == "mixed-v1"
+    assert posterior.marginals["A"] > 0.95
+    assert posterior.marginals["B"] > 0.95
+    linear = np.column_stack([a, a + rng.laplace(size=n)])
+    assert (
+        auto_posterior.choose(ExperienceBuffer.from_arrays(linear)).surrogate
+        is auto_posterior.mixed
+    )

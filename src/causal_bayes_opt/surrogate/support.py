@@ -106,7 +106,9 @@ def measure_support(
 def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: str) -> Support:
     """Compare a buffer's observational rows and experiments with the ranges in a model's card.
 
-    No model was trained on variables that vary only where they were set.
+    Evidence grows with the number of rows, and luck falls with it. So of more rows than a model was
+    trained on, as many are looked at, evenly chosen; that there are more is told by itself. No
+    model was trained on variables that vary only where they were set.
 
     Args:
         trained_on: lowest and highest of the numbers of `SUMMARIES`; those that are missing are
@@ -114,7 +116,7 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
         buffer: the data.
         model: what the model is called in a sentence.
     """
-    summary = summary_of(buffer)
+    summary = summary_of(buffer, int(trained_on["n_obs"][1]) if "n_obs" in trained_on else None)
     distance, outside, names = 0.0, [], []
     for name in only_set(buffer):
         distance = 1.0
@@ -134,8 +136,8 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
     return Support(float(np.exp(-distance)), tuple(outside), tuple(names))
 
 
-def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
-    """The numbers of a buffer: of its observational rows, and of its experiments.
+def summary_of(buffer: ExperienceBuffer, most: int | None = None) -> dict[str, float]:
+    """The numbers of a buffer: of its observational rows, or `most` of them, and its experiments.
 
     A variable that varies only where it was set counts among them, and says nothing else.
     """
@@ -146,8 +148,11 @@ def summary_of(buffer: ExperienceBuffer) -> dict[str, float]:
     varies = [name not in held for name in buffer.get_variable_names()]
     if not (len(observed) and any(varies)):
         Scaling.of(buffer)  # says what is missing
-    found = summarise(observed[:, varies])
+    n = len(observed)
+    chosen = slice(None) if most is None or n <= most else np.linspace(0, n - 1, most).astype(int)
+    found = summarise(observed[chosen][:, varies])
     design = {
+        "n_obs": float(n),
         "n_vars": float(observed.shape[1]),
         "n_int": float((at_once > 0).sum()),
         "set_at_once": float(at_once.max(initial=0)),
