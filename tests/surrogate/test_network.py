@@ -183,3 +183,18 @@ def test_repeated_experiments_are_shown_as_far_as_the_network_knows_so_many():
     np.testing.assert_allclose(of_all.marginal_vector(), of_kept.marginal_vector(), atol=1e-6)
     assert of_kept.warnings == ()
     assert of_all.warnings == (f"300 experiments: the network mixed-v1 was trained on 0 to {most}",)
+
+
+def test_causes_that_are_not_enumerated_join_the_sets_of_a_study():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, 18))
+    values[:, 17] = values[:, 0] ** 2 + 0.4 * values[:, 1] + 0.3 * rng.normal(size=200)
+    buffer = ExperienceBuffer.from_arrays(values)
+    found = NetworkSurrogate("mixed-v1").posteriors(buffer)
+    members, probs = found.list_sets("X18", 256)
+    listed = (members * probs[:, None]).sum(axis=0) / probs.sum()
+    for number in range(17):
+        marginal = found["X18"].marginals.get(f"X{number + 1}", 0.0)
+        assert listed[number] == pytest.approx(marginal, abs=0.15)
+    assert found["X18"].marginals["X1"] > 0.5
+    assert len(np.unique(members, axis=0)) == len(members)

@@ -36,6 +36,7 @@ from causal_bayes_opt.surrogate.temperature import Tempered
 FORMAT = "causal_bayes_opt.predictor/1"
 DEFAULT_MODEL = "linear-gaussian-v1"
 VARIABLE_BUCKETS = (8, 12, 16, 24, 32, 50, 64, 100)
+_MOST_GROWN = 4  # variables that are not enumerated, which may join the sets of a study
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,11 @@ def network_posteriors(
     beliefs = prior or EdgePrior()
 
     def list_sets(name: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-        members, log_probs = _sets_of(joint, names, names.index(name), beliefs)
-        kept = np.argsort(-log_probs, kind="stable")[:most]
-        return members[kept], np.exp(log_probs[kept])
+        sets = _sets_of(joint, names, names.index(name), beliefs).likeliest(most)
+        if len(names) - 1 > MAX_CANDIDATES:
+            outside = _outsiders(joint, names, names.index(name), beliefs)
+            sets = _grown(sets, *outside).likeliest(most)
+        return sets.members, np.exp(sets.log_probs)
 
     return SystemPosterior(
         names,
@@ -240,6 +243,11 @@ class _Reduced(NamedTuple):
     members: np.ndarray
     log_probs: np.ndarray
 
+    def likeliest(self, most: int) -> _Reduced:
+        """The likeliest of them."""
+        kept = np.argsort(-self.log_probs, kind="stable")[:most]
+        return _Reduced(self.members[kept], self.log_probs[kept])
+
 
 def _to_posterior(
     joint: JointPosteriors,
@@ -255,8 +263,11 @@ def _to_posterior(
     )
     if d - 1 <= MAX_CANDIDATES:
         return posterior
-    marginals, slots = np.asarray(joint.marginals[t][:d]), np.asarray(joint.candidates[t])
-    return _with_outsiders(posterior, marginals, slots, prior)
+    outside, p = _outsiders(joint, names, t, prior)
+    extra = float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+    return posterior.with_others(
+        {names[i]: float(q) for i, q in zip(outside, p, strict=True)}, extra
+    )
 
 
 def _sets_of(joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior) -> _Reduced:
@@ -294,20 +305,28 @@ def _change_of_odds(prior: EdgePrior, n_vars: int) -> float:
     return float(np.log(p / (1 - p)) - np.log(default / (1 - default)))
 
 
-def _with_outsiders(
-    posterior: ParentSetPosterior, marginals: np.ndarray, slots: np.ndarray, prior: EdgePrior
-) -> ParentSetPosterior:
-    """Beyond 12 variables: those that are not enumerated are independent of the listed sets."""
-    names, target = posterior.variables, posterior.target_variable
+def _outsiders(
+    joint: JointPosteriors, names: list[str], t: int, prior: EdgePrior
+) -> tuple[list[int], np.ndarray]:
+    """Beyond 12 variables: those that are not enumerated, independent of all, and how likely."""
+    d, slots = len(names), np.asarray(joint.candidates[t])
+    marginals = np.asarray(joint.marginals[t][:d])
     known, forbidden = prior.matrices(names)
-    t = names.index(target)
     settled = known[:, t] | forbidden[:, t] | reachable(known)[t]
     listed = {*slots.tolist(), *np.flatnonzero(settled).tolist()}
     free = [i for i, p in enumerate(marginals.tolist()) if p > 0 and i not in listed]
     p = np.clip(marginals[free].astype(np.float64), 1e-12, 1 - 1e-12)
-    p = expit(logit(p) + _change_of_odds(prior, len(names)))
-    extra = float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
-    return posterior.with_others({names[i]: float(q) for i, q in zip(free, p, strict=True)}, extra)
+    return free, np.asarray(expit(logit(p) + _change_of_odds(prior, d)))
+
+
+def _grown(sets: _Reduced, outside: list[int], p: np.ndarray) -> _Reduced:
+    """Sets with and without each of the few likeliest variables that are not enumerated."""
+    likely = np.argsort(-p, kind="stable")[:_MOST_GROWN]
+    chosen = all_subsets(len(likely))
+    members = np.repeat(sets.members, len(chosen), axis=0)
+    members[:, np.array(outside, dtype=int)[likely]] |= np.tile(chosen, (len(sets.members), 1))
+    odds = np.where(chosen, np.log(p[likely]), np.log1p(-p[likely])).sum(axis=1)
+    return _Reduced(members, (sets.log_probs[:, None] + odds).ravel())
 
 
 def _require_same_shapes(model: Network, params: hk.Params, path: Path) -> None:
