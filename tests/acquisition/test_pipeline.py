@@ -5,7 +5,8 @@ import pytest
 
 from causal_bayes_opt.acquisition.baselines import random_choice
 from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
-from causal_bayes_opt.acquisition.policy import expected_improvement
+from causal_bayes_opt.acquisition.policies import policy_named
+from causal_bayes_opt.acquisition.policy import expected_improvement, thompson_sampling
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.sample import sample, simulator
@@ -128,3 +129,54 @@ def test_trained_model_is_deployed_into_a_study():
     found = study.run(simulator(SYSTEM), 2)
     assert list(found.trials["error"]) == ["", ""]
     assert found.posterior.metadata["model"] == "amortized_model"
+
+
+@pytest.mark.parametrize("policy", [expected_improvement, thompson_sampling])
+def test_a_study_goes_on_inside_a_range_whose_ends_fail(policy):
+    problem = Problem(SYSTEM.variables, "Y", ranges={"A": (-1.0, 1.0)}, settable=("A",))
+
+    def frail(intervention, n, seed):
+        if abs(intervention["A"]) > 0.8:
+            raise RuntimeError("too much of A")
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    study = ACBOPipeline(SurrogateUpdate(exact_posterior), policy, ROWS, problem)
+    trials = study.run(frail, 6).trials
+    assert (trials["error"] == "").sum() >= 4
+    assert abs(study.recommend().intervention["A"]) <= 0.8
+
+
+def test_where_everything_failed_something_is_tried_again():
+    problem = Problem(SYSTEM.variables, "Y", ranges={"A": (-1.0, 1.0)}, settable=("A",))
+    study = ACBOPipeline(SurrogateUpdate(exact_posterior), expected_improvement, ROWS, problem)
+
+    def broken(intervention, n, seed):
+        raise RuntimeError("no power")
+
+    with pytest.raises(
+        DataError, match="all 7 trials failed; the last one: RuntimeError: no power"
+    ):
+        study.run(broken, 7)
+    assert study.ask().intervention
+
+
+def test_a_network_does_not_insist_on_what_failed():
+    study = pipeline(policy_named("grpo-linear-v1"))
+    first = study.ask().intervention
+
+    def frail(intervention, n, seed):
+        if intervention == dict(first):
+            raise RuntimeError("not that")
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    errors = study.run(frail, 4).trials["error"]
+    assert errors[0]
+    assert (errors[1:] == "").all()
+
+
+def test_that_nothing_helps_is_told():
+    problem = Problem(SYSTEM.variables, "Y", ranges={"A": (5.0, 6.0)}, settable=("A",))
+    study = ACBOPipeline(SurrogateUpdate(exact_posterior), expected_improvement, ROWS, problem)
+    told = "nothing that may be set is expected to improve 'Y': do nothing"
+    assert told in study.recommend().warnings
+    assert told not in pipeline().recommend().warnings

@@ -293,3 +293,14 @@ def test_oracle_knows_systems_with_variables_that_nobody_sees():
     state = AcquisitionState(named.data(20, 2, 0), named.problem, {})
     best = oracle(named.scm)(state, jax.random.key(0))
     assert best.predicted_mean < 0.9 * named.optimum
+
+
+def test_of_many_variables_one_with_equal_ends_is_not_forgotten():
+    names = [f"X{i}" for i in range(13)]
+    mechanisms = {name: linear([], []) for name in names}
+    mechanisms["Y"] = from_function(names, lambda *x: 5.0 * x[0] ** 2 + 0.1 * sum(x[1:]))
+    scm = SCM((*names, "Y"), mechanisms, "Y")
+    problem = Problem(scm.variables, "Y", "maximize", dict.fromkeys(names, (-2.0, 2.0)))
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 20, seed=0))
+    state = AcquisitionState(buffer, problem, {}, linear=False)
+    assert oracle(scm)(state, jax.random.key(0)).predicted_mean > 15.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion
-from causal_bayes_opt.acquisition.search import MAX_TARGETS, search
+from causal_bayes_opt.acquisition.search import MAX_TARGETS, like_failed, search
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.graphs import topological_order
 from causal_bayes_opt.core.intervention import make_intervention
@@ -20,6 +20,7 @@ from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import UnknownNameError
 
 _ROWS = 256
+_DRAWS = 20  # until one is not like an experiment that failed
 
 
 def random_choice(state: AcquisitionState, key: jax.Array) -> Suggestion:
@@ -135,7 +136,10 @@ class KnownSystem:
 def _at_random(
     state: AcquisitionState, names: list[str], rng: np.random.Generator, reason: str
 ) -> Suggestion:
-    values = {name: float(rng.uniform(*state.range_of(name))) for name in names}
+    for _ in range(_DRAWS):
+        values = {name: float(rng.uniform(*state.range_of(name))) for name in names}
+        if not like_failed(state, Candidates.of([values], state.problem.variables))[0]:
+            break
     column = state.outcomes
     return Suggestion(
         make_intervention(values),

@@ -14,6 +14,7 @@ import numpy as np
 
 from causal_bayes_opt.acquisition import linear_mechanisms
 from causal_bayes_opt.acquisition import policy_network as net
+from causal_bayes_opt.acquisition.baselines import random_choice
 from causal_bayes_opt.acquisition.features import (
     POLICY_ENCODING_VERSION,
     History,
@@ -21,9 +22,9 @@ from causal_bayes_opt.acquisition.features import (
     features,
 )
 from causal_bayes_opt.acquisition.graph_samples import sample_graphs
-from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel
 from causal_bayes_opt.acquisition.policy import Suggestion
-from causal_bayes_opt.acquisition.search import MAX_TARGETS
+from causal_bayes_opt.acquisition.search import MAX_TARGETS, like_failed
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import make_intervention
@@ -97,6 +98,8 @@ class LearnedPolicy:
     def __call__(self, state: AcquisitionState, key: jax.Array) -> Suggestion:
         """The next experiment; the outcome that it foretells is the linear outcome model's.
 
+        One at random where its own is like an experiment that failed.
+
         Raises:
             ProblemError: nothing may be set, or a range is missing.
             ModelError: the network cannot be loaded.
@@ -112,11 +115,13 @@ class LearnedPolicy:
             trained.params, _mechanisms(state, graphs, scaling, room), asked, history(state, room)
         )
         names = state.problem.variables
-        values = {}
+        values: dict[str, float] = {}
         for i in np.flatnonzero(np.asarray(chosen)):
             low, high = state.range_of(names[i])
             value = low + 0.5 * (float(place[i]) + 1.0) * (high - low)
             values[names[i]] = min(max(value, low), high)  # rounding can lead beyond
+        if like_failed(state, Candidates.of([values], names))[0]:
+            return random_choice(state, key)
         model = LinearOutcomeModel.fit(state.buffer, graphs, k_model)
         mean, _, std = model.predict(state.problem.target, values)
         return Suggestion(

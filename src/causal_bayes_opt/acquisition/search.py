@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
@@ -27,6 +27,7 @@ _GROWN = 4  # corners that get a variable more
 _GAIN = 0.01  # of a score, that a variable must bring for another to be tried
 _AGAIN = 32  # of what was tried, from which the search starts too
 _ALIKE = 0.05  # of a range, around what failed
+_INWARD = (0.0, 0.25, 0.5)  # of a range, from its ends
 _SPARSER = 0.25  # share of moves that leave out a variable, or take one in
 
 
@@ -64,7 +65,8 @@ def search(
     Where expected outcomes are linear in what is set, all corners of the ranges of up to `listed`
     variables, and one variable more on the best of these as long as that helps. Elsewhere a grid
     for each variable alone, draws over sets of variables and the best of what was tried, then moves
-    around the best of all these. What is like an experiment that failed scores nothing.
+    around the best of all these. What is like an experiment that failed scores nothing; where all
+    corners are, they move inward, and where everything is, it may be tried again.
     """
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
@@ -72,9 +74,15 @@ def search(
     width = min(max_targets, len(names))
     if model.corners_suffice:
         slots, there, upper = _corners(len(names), min(listed, width))
-        values = np.where(upper, ends[slots, 1], ends[slots, 0])
-        found = _looked_at(state, model, score, Candidates(columns[slots], there, values))
-        return _with_more(state, model, score, found, columns, ends, width)
+        for inward in _INWARD:
+            low, high = _moved_inward(ends, inward)
+            values = np.where(upper, high[slots], low[slots])
+            found = _looked_at(state, model, score, Candidates(columns[slots], there, values))
+            if np.isfinite(found.scores).any():
+                break
+        else:
+            return found._replace(scores=score(found.means))
+        return _with_more(state, model, score, found, columns, np.stack([low, high], 1), width)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
     def look(units: np.ndarray) -> Found:
@@ -89,7 +97,8 @@ def search(
         moved = _moves(rng, _best(units, found), step, width)
         units, found = np.concatenate([units, moved]), _joined(found, look(moved))
     sparser = _without_one(_best(units, found))
-    return _joined(found, look(sparser)) if len(sparser) else found
+    found = _joined(found, look(sparser)) if len(sparser) else found
+    return found if np.isfinite(found.scores).any() else found._replace(scores=score(found.means))
 
 
 def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
@@ -178,15 +187,19 @@ def _looked_at(
     means = signed_means(state, model, candidates)
     scores = score(means)
     if state.failed:
-        scores = np.where(_like_failed(state, model, candidates), -np.inf, scores)
+        scores = np.where(like_failed(state, candidates), -np.inf, scores)
     return Found(candidates, means, scores)
 
 
-def _like_failed(
-    state: AcquisitionState, model: OutcomeModel, candidates: Candidates
-) -> np.ndarray:
+def _moved_inward(ends: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of ranges ``[n, 2]``, each moved by a share of the range."""
+    low, high = ends.T
+    return low + share * (high - low), high - share * (high - low)
+
+
+def like_failed(state: AcquisitionState, candidates: Candidates) -> np.ndarray:
     """Which set the same variables as an experiment that failed, to about the same values."""
-    variables = model.variables
+    variables = state.problem.variables
     found = np.zeros(len(candidates.columns), dtype=bool)
     is_set, value = candidates.spread(candidates.values, len(variables))
     for done in state.failed:
@@ -278,14 +291,14 @@ def _scaled(units: np.ndarray, columns: np.ndarray, ends: np.ndarray, width: int
 
 
 def _most_relevant(state: AcquisitionState, model: OutcomeModel) -> list[str]:
-    """The settable variables; of many, those whose ends move the target most."""
+    """The settable variables; of many, those that move the target most at an end or half-way."""
     names = list(state.problem.may_set)
     if len(names) <= MAX_SETTABLE:
         return names
-    alone: Sequence[dict[str, float]] = [
-        {name: end} for name in names for end in state.range_of(name)
-    ]
+    levels = {name: np.linspace(*state.range_of(name), 3) for name in names}
+    alone = [{name: float(level)} for name in names for level in levels[name]]
     means = signed_means(state, model, Candidates.of(alone, model.variables))
-    reach = np.abs(np.diff(means.reshape(len(names), 2, -1), axis=1)).mean(axis=(1, 2))
+    # Between the levels, not to doing nothing: an effect may be the same at both ends.
+    reach = np.ptp(means.reshape(len(names), 3, -1), axis=1).mean(axis=1)
     kept = np.argsort(-reach, kind="stable")[:MAX_SETTABLE]
     return [name for i, name in enumerate(names) if i in kept]
