@@ -95,3 +95,26 @@ def test_posterior_of_the_target_alone_replaces_only_its_own(buffer, params):
     after = update_state_with_intervention(state, {"A": 1.0}, {"Y": 2.0, "B": 0.0}, new)
     assert after.posterior == new
     assert after.posteriors["B"] == flat["B"]
+
+
+def test_of_two_variables_logarithms_are_told_from_marginals():
+    with np.errstate(divide="ignore"):
+        certain = np.log([0.0, 1.0])
+    assert convert_amortized_to_posterior(certain, ["Y", "X"], "Y").marginals["X"] == 1.0
+    likely = convert_amortized_to_posterior(np.log([0.3, 0.7]), ["Y", "X"], "Y")
+    assert likely.marginals["X"] == pytest.approx(0.7)
+    given = convert_amortized_to_posterior(np.array([0.0, 0.4]), ["Y", "X"], "Y")
+    assert given.marginals["X"] == pytest.approx(0.4)
+
+
+def test_posteriors_of_others_are_not_taken_for_the_target_s(buffer, params):
+    problem = Problem(tuple(NAMES), "Y", ranges={"A": (-1.0, 1.0)})
+    update = create_amortized_surrogate_update_fn(MODEL, params)
+    state = update.start(buffer, problem)
+    outcome = {"A": 1.0, "Y": 2.0, "B": 0.0}
+    with pytest.raises(DataError, match="for 'Y' is over the parents of 'A'"):
+        update_state_with_intervention(state, {"A": 1.0}, outcome, state.posteriors["A"])
+    some = {name: state.posteriors[name] for name in ("A", "Y")}
+    with pytest.raises(DataError, match="no posterior for 'B'"):
+        update_state_with_intervention(state, {"A": 1.0}, outcome, some)
+    assert len(state.buffer) == len(buffer)

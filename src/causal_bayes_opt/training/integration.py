@@ -48,7 +48,8 @@ def convert_amortized_to_posterior(
     Args:
         amortized_predictions: marginals ``[n_vars]``, taken as independent; or joint
             log-probabilities ``[2^(n_vars - 1)]`` of all sets of the other variables, in their
-            order, where row r holds the variable of slot s if bit s of r is set.
+            order, where row r holds the variable of slot s if bit s of r is set. Of two variables
+            both have one shape: what holds a negative number is taken for logarithms.
         variable_names: all names, in order.
         target_variable: the target.
 
@@ -60,7 +61,7 @@ def convert_amortized_to_posterior(
     check_name(target_variable, names, "target")
     predictions = np.asarray(amortized_predictions, dtype=np.float64)
     metadata = pmap({"source": _SOURCE, "method": "network"})
-    if predictions.shape == (len(names),):
+    if predictions.shape == (len(names),) and not (len(names) == 2 and (predictions < 0).any()):
         probs = generate_parent_sets_from_marginals(predictions, names, target_variable)
         return _from_probs(probs, names, target_variable, metadata)
     if predictions.shape == (2 ** (len(names) - 1),):
@@ -126,12 +127,24 @@ def update_state_with_intervention(
         intervention: what was set.
         outcome: what was measured.
         new_posterior: the target's, or one for each variable.
+
+    Raises:
+        DataError: an outcome that does not fit the intervention, or posteriors that are not those
+            of the state's target or of all its variables.
     """
     buffer = state.buffer.copy()
     buffer.add_intervention(intervention, outcome)
     if isinstance(new_posterior, ParentSetPosterior):
         new_posterior = {**state.posteriors, state.current_target: new_posterior}
     posteriors = dict(new_posterior)
+    missing = [name for name in state.problem.variables if name not in posteriors]
+    if missing:
+        raise DataError(f"there is no posterior for {missing[0]!r}; give one for every variable")
+    for name, posterior in posteriors.items():
+        if posterior.target_variable != name:
+            raise DataError(
+                f"the posterior for {name!r} is over the parents of {posterior.target_variable!r}"
+            )
     # Graphs drawn before this row no longer agree with the posteriors.
     return replace(state, buffer=buffer, posteriors=posteriors, step=state.step + 1, graphs=None)
 
