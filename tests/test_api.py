@@ -288,3 +288,13 @@ class TestQuestionsWithoutAnAnswer:
         with pytest.raises(UnknownNameError) as caught:
             infer_parents(buffer, "Y", ignore=["a"])
         assert str(caught.value) == "unknown column to ignore: 'a'; did you mean 'A'?"
+
+
+def test_copies_of_rows_are_told(frame: pd.DataFrame) -> None:
+    observed = frame[frame["do"] == ""]
+    again = pd.concat([observed] * 3, ignore_index=True)
+    told = [text for text in infer_parents(again, "Y").warnings if "are copies of others" in text]
+    assert told[0].startswith(f"{2 * len(observed)} of {3 * len(observed)} observational rows")
+    assert not any("copies of others" in text for text in infer_parents(frame, "Y").warnings)
+    few_values = again.assign(**{name: again[name].round() for name in ("A", "B", "C", "Y")})
+    assert not any("of others" in text for text in infer_parents(few_values, "Y").warnings)

@@ -37,6 +37,7 @@ Data: TypeAlias = ExperienceBuffer | pd.DataFrame | np.ndarray | str | Path
 MIN_ROWS = 2
 SEEDS = 2**32
 _SAME = 1e-9  # one minus the squared correlation of columns that are copies of each other
+_COPIED, _FEW_VALUES = 0.1, 20  # share of rows that may be copies, where columns have more values
 
 
 def infer_parents(
@@ -250,6 +251,13 @@ def data_warnings(buffer: ExperienceBuffer) -> tuple[str, ...]:
         for name in only_set(buffer)
     ]
     z = Scaling.of(buffer).apply(observed)
+    copies_of_rows = len(observed) - len(np.unique(observed, axis=0))
+    many_valued = min(len(np.unique(column)) for column in observed.T) > _FEW_VALUES
+    if many_valued and copies_of_rows > _COPIED * len(observed):
+        warnings.append(
+            f"{copies_of_rows} of {len(observed)} observational rows are copies of others, and "
+            "each counts as evidence of its own: leave copies out"
+        )
     correlation = z.T @ z / max(len(z), 1)
     copies = np.triu(1 - correlation**2 < _SAME, k=1) & (len(observed) > 2)
     warnings += [

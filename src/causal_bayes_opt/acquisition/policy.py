@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -121,7 +121,8 @@ def recommend(
 
     Where mechanisms are not linear, less a quarter of its deviation: forecasts are approximate
     there, and the best of several hundred is a lucky one (the winner's curse). Of those within a
-    hundredth of the best, the one that sets fewest variables.
+    hundredth of the best, the one that sets fewest variables. Where doing nothing is better than
+    all of them, a warning says so.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
@@ -133,7 +134,11 @@ def recommend(
     sizes = found.candidates.there[near].sum(axis=1)
     chosen = int(near[np.lexsort((-found.scores[near], sizes))[0]])
     reason = "best expected outcome of the target by the outcome model"
-    return _suggestion(state, model, found.candidates, chosen, reason)
+    suggestion = _suggestion(state, model, found.candidates, chosen, reason)
+    if found.means[chosen].mean() <= done.means[0].mean():
+        return suggestion
+    worse = f"nothing that may be set is expected to improve {state.problem.target!r}: do nothing"
+    return replace(suggestion, warnings=(*suggestion.warnings, worse))
 
 
 def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
