@@ -29,6 +29,7 @@ SUMMARIES = {
     "curvature": "evidence against linear mechanisms, nats",
     "residual_tails": "evidence against Gaussian noise, -log10 p",
 }
+_AT_MOST = ("skewness", "correlation")  # of which less than in training is not strange
 COUNTS = ("n_vars", "n_obs", "n_int", "set_at_once")
 _REFUSED_AT = 3.0  # -log10 p: residuals of one in 1,000 Gaussian systems are taken for others
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
@@ -126,6 +127,7 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
         if name not in trained_on:
             continue
         low, high = trained_on[name]
+        low = 0.0 if name in _AT_MOST else low
         beyond = _beyond(summary[name], low, high)
         if beyond > 0:
             distance = max(distance, beyond)
