@@ -47,8 +47,27 @@ def test_by_hand_and_on_a_simulator_are_the_same_study():
 def test_another_run_goes_on_with_the_study():
     study = pipeline(random_choice, seed=4)
     first, second = (study.run(simulator(SYSTEM), 2).trials for _ in range(2))
+    assert [*first["trial"], *second["trial"]] == [1, 2, 3, 4]
     assert not set(first["Y"]) & set(second["Y"])
     assert not set(first["A"].dropna()) & set(second["A"].dropna())
+
+
+def test_trials_that_fail_later_are_no_end_of_a_study():
+    def broken(intervention, n, seed):
+        raise RuntimeError("no power")
+
+    study = pipeline(random_choice, seed=4)
+    study.run(simulator(SYSTEM), 1)
+    found = study.run(broken, 2)
+    assert list(found.trials["error"]) == ["RuntimeError: no power"] * 2
+    assert found.best_intervention
+
+
+def test_a_table_without_rows_is_refused():
+    study = pipeline()
+    with pytest.raises(DataError, match="the table has no rows"):
+        study.tell({"A": 0.5}, sample(SYSTEM, 1, seed=0).iloc[:0])
+    assert study.state.step == 0
 
 
 def test_what_failed_is_not_suggested_again():

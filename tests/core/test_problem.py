@@ -90,6 +90,13 @@ def test_a_problem_keeps_what_it_was_given():
     assert (again, hash(again)) == (problem, hash(problem))
 
 
+@pytest.mark.parametrize("found", [-1.0, np.nan, np.inf, None, "dear"])
+def test_a_cost_that_is_no_cost_is_told_when_it_is_asked_for(found):
+    problem = Problem(("X", "Y"), "Y", costs={"X": lambda _: found})
+    with pytest.raises(ProblemError, match="cost of 'X' at 2 is "):
+        problem.cost({"X": 2.0})
+
+
 @given(levels=st.dictionaries(st.sampled_from(["A", "B", "C"]), st.floats(-10, 10)))
 def test_cost_is_the_sum_over_what_is_set(levels):
     costs = {"A": 2.5, "B": lambda value: value**2}

@@ -158,6 +158,8 @@ class ACBOPipeline:
         rows: list[Any] = [outcome]
         if isinstance(outcome, pd.DataFrame):
             rows = list(outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records"))
+            if not rows:
+                raise DataError("the table has no rows: an experiment without outcome is not told")
         buffer = self._buffer.copy()
         for row in rows:
             buffer.add_intervention(intervention, row)
@@ -177,7 +179,8 @@ class ACBOPipeline:
         """Ask, experiment and tell so many times; then recommend.
 
         A trial that fails is recorded with its reason, counts against the budget, and the study
-        goes on; nothing like it is suggested again. Another call goes on with the same study.
+        goes on; nothing like it is suggested again as long as there is anything else. Another call
+        goes on with the same study, and counts on.
 
         Args:
             simulate: ``(intervention, n, seed) -> DataFrame`` of n rows.
@@ -186,14 +189,14 @@ class ACBOPipeline:
 
         Raises:
             ConfigError: no trials.
-            DataError: every trial failed.
+            DataError: every trial of the study failed.
         """
         if trials < 1:
             raise ConfigError(f"{trials} trials: the budget is spent before the first experiment")
         problem = self.state.problem
         records: list[dict[str, Any]] = []
         errors: list[str] = []
-        for number in range(trials):
+        for number in range(self._done, self._done + trials):
             suggestion = self.acquisition_model(self.state, keys.seeded(self.seed, self._done))
             if report is not None:
                 report(number + 1, suggestion)
@@ -208,7 +211,7 @@ class ACBOPipeline:
                 self._failed = (*self._failed, suggestion.intervention)
                 self._state = replace(self.state, failed=self._failed)
             errors.append(error)
-        if all(errors):
+        if all(errors) and self._step == 0:
             raise DataError(f"all {trials} trials failed; the last one: {errors[-1]}")
         best = self.recommend()
         return StudyResult(

@@ -103,11 +103,21 @@ class Problem:
         return (self.ranges or {}).get(name)
 
     def cost(self, intervention: Mapping[str, float]) -> float:
-        """The cost of an intervention: the sum over what it sets; 1 a variable by default."""
+        """The cost of an intervention: the sum over what it sets; 1 a variable by default.
+
+        Raises:
+            ProblemError: the user's function gave no number from 0 on.
+        """
         total = 0.0
         for name, value in intervention.items():
             cost = (self.costs or {}).get(name, 1.0)
-            total += cost(value) if callable(cost) else float(cost)
+            if callable(cost):
+                cost = cost(value)
+                if not (_is_finite(cost) and cost >= 0):
+                    raise ProblemError(
+                        f"cost of {name!r} at {value:g} is {cost!r}; expected a number from 0 on"
+                    )
+            total += float(cost)
         return total
 
     def _checked_ranges(
