@@ -304,3 +304,21 @@ def test_of_many_variables_one_with_equal_ends_is_not_forgotten():
     buffer = ExperienceBuffer.from_dataframe(sample(scm, 20, seed=0))
     state = AcquisitionState(buffer, problem, {}, linear=False)
     assert oracle(scm)(state, jax.random.key(0)).predicted_mean > 15.0
+
+
+def test_the_best_is_found_without_variables_that_do_nothing():
+    names = [f"X{i}" for i in range(10)]
+    mechanisms = {name: linear([], []) for name in names}
+    mechanisms["Y"] = from_function(["X0", "X1"], lambda x, z: x**2 + 0.4 * z)
+    scm = SCM((*names, "Y"), mechanisms, "Y")
+    problem = Problem(scm.variables, "Y", "maximize", dict.fromkeys(names, (-2.0, 3.0)))
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 20, seed=0))
+    state = AcquisitionState(buffer, problem, {}, linear=False)
+    model = KnownSystem.of(scm)
+    for seed in range(5):
+        key = jax.random.key(seed)
+        found = search(state, model, lambda means: -means[:, 0], key, max_targets=10)
+        near = found.scores >= 0.99 * found.scores.max()
+        smallest = int(np.argmin(np.where(near, found.candidates.there.sum(axis=1), 99)))
+        assert found.scores.max() > 9.5
+        assert set(found.candidates.named(smallest, scm.variables)) <= {"X0", "X1"}

@@ -65,8 +65,9 @@ def search(
     Where expected outcomes are linear in what is set, all corners of the ranges of up to `listed`
     variables, and one variable more on the best of these as long as that helps. Elsewhere a grid
     for each variable alone, draws over sets of variables and the best of what was tried, then moves
-    around the best of all these. What is like an experiment that failed scores nothing; where all
-    corners are, they move inward, and where everything is, it may be tried again.
+    around the best of all these, and the best with ever fewer variables. What is like an experiment
+    that failed scores nothing; where all corners are, they move inward, and where everything is, it
+    may be tried again.
     """
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
@@ -96,8 +97,13 @@ def search(
     for step in _ROUNDS:
         moved = _moves(rng, _best(units, found), step, width)
         units, found = np.concatenate([units, moved]), _joined(found, look(moved))
-    sparser = _without_one(_best(units, found))
-    found = _joined(found, look(sparser)) if len(sparser) else found
+    best = _best(units, found)
+    sparser = _without_one(best)
+    if len(sparser):
+        fewer = look(sparser)
+        found = _joined(found, fewer)
+        smaller = _without_least(best[0], fewer.scores)
+        found = _joined(found, look(smaller)) if len(smaller) else found
     return found if np.isfinite(found.scores).any() else found._replace(scores=score(found.means))
 
 
@@ -273,6 +279,21 @@ def _without_one(best: np.ndarray) -> np.ndarray:
     """The best with one variable left out, so that none is set for nothing."""
     fewer = [np.where(np.arange(len(row)) == i, np.nan, row) for row in best for i in _set(row)]
     return np.array([row for row in fewer if len(_set(row))]).reshape(-1, best.shape[1])
+
+
+def _without_least(best: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The best without its two, three and more variables that matter least, one always left.
+
+    Args:
+        best: shares of the ranges ``[n_names]``.
+        scores: without each of its variables, first ones of ``[n]``.
+    """
+    own = _set(best)
+    least = own[np.argsort(-scores[: len(own)], kind="stable")]
+    rows = np.repeat(best[None], max(len(own) - 2, 0), axis=0)
+    for number, row in enumerate(rows):
+        row[least[: number + 2]] = np.nan
+    return rows
 
 
 def _set(row: np.ndarray) -> np.ndarray:
