@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
+from causal_bayes_opt.benchmarks.problems import PROBLEMS
 from causal_bayes_opt.benchmarks.runner import CHECKPOINTS
 from causal_bayes_opt.training.speed import RECORDED_TRIAL_SECONDS
 
@@ -112,16 +113,28 @@ def read_sections(page: str) -> dict[str, Section]:
 
 
 def _merged(before: Section | None, now: Section) -> Section:
-    """Rows of both, in the order of methods; of two of a method the one with more studies."""
-    if before is None or before.columns != now.columns:
+    """Rows of both, in the order of methods; of two of a method the one with more studies.
+
+    A method with fewer trials than others leaves the later columns empty.
+    """
+    if before is None:
         return now
     fuller = {
         name: cells
         for name, cells in now.rows.items()
         if name not in before.rows or int(cells[1]) >= int(before.rows[name][1])
     }
-    rows = before.rows | fuller
-    return Section(now.columns, {name: rows[name] for name in _ORDER if name in rows})
+    columns = max(before.columns, now.columns, key=len)
+    rows = _under(columns, before) | _under(columns, Section(now.columns, fuller))
+    return Section(columns, {name: rows[name] for name in _ORDER if name in rows})
+
+
+def _under(columns: list[str], section: Section) -> dict[str, list[str]]:
+    """Its rows under other columns."""
+    cells = {
+        name: dict(zip(section.columns, row, strict=True)) for name, row in section.rows.items()
+    }
+    return {name: [own.get(column, "") for column in columns] for name, own in cells.items()}
 
 
 def _line_with(page: str, start: str) -> str:
@@ -157,8 +170,8 @@ def _section(problem: str, many: int, methods: Group) -> tuple[str, Section]:
     """Title and table of a problem."""
     trials = max(len(s["outcomes"]) for studies in methods.values() for s in studies)
     at = [k for k in CHECKPOINTS if k <= trials]
-    optima = {s["optimum"] for studies in methods.values() for s in studies}
-    known = f", optimum {optima.pop():.4g}" if len(optima) == 1 else ""
+    optimum = next(s["optimum"] for studies in methods.values() for s in studies)
+    known = f", optimum {optimum:.4g}" if problem in PROBLEMS else ""
     columns = ["method", "n", *(f"T={k}" for k in at), *_AFTER]
     rows = {}
     for method in (name for name in _ORDER if name in methods):

@@ -53,6 +53,22 @@ def test_what_was_not_made_again_stays(tmp_path):
     assert (tmp_path / "regret.md").read_text() == again
 
 
+def test_a_method_with_fewer_trials_takes_no_row_from_others(tmp_path):
+    write_page(studies(OURS, 4, 0.2, "linear") + studies(PEER, 4, 0.9, "linear"), tmp_path)
+    before = rows(tmp_path)
+    short = [
+        study | {name: study[name][:1] for name in ("regret", "values", "outcomes", "noisy")}
+        for study in studies("PARENT_SCALE", 1, 0.4, "linear")
+    ]
+    write_page(short, tmp_path)
+    (title, own), *others = rows(tmp_path).items()
+    assert not others
+    assert title == "## linear, 1 outcome a trial"
+    assert own["PARENT_SCALE"][2].startswith("0.400")
+    assert own["PARENT_SCALE"][3] == ""
+    assert {name: own[name] for name in (OURS, PEER)} == before[title]
+
+
 def test_fewer_studies_do_not_take_the_place_of_more(tmp_path):
     write_page(studies(OURS, 4, 0.2), tmp_path)
     before = rows(tmp_path)
