@@ -32,7 +32,8 @@ class AcquisitionState:
         graphs: whole graphs drawn from the posterior, bool ``[n, n_vars, n_vars]``, where the
             surrogate can draw them; None leaves it to a sampler over `posteriors`.
         linear: whether mechanisms are taken for linear; None leaves it to `linearity.is_linear`.
-        failed: experiments that gave no outcome; what is like them is not suggested again.
+        failed: experiments that gave no outcome; what is like them is not suggested while anything
+            else is left.
     """
 
     buffer: ExperienceBuffer
