@@ -115,12 +115,13 @@ def test_a_treatment_that_nobody_gets_by_himself() -> None:
     ]
     other = sample(SYSTEM, 3, intervention={"A": 1.0, "B": 0.0}, seed=9).assign(do="A")
     frame = pd.concat([held, *tried, other], ignore_index=True)
-    for method in ("auto", "exact"):
+    for method in ("auto", "exact", "network"):
         posterior = infer_parents(frame, "Y", method=method)
         assert posterior.top_sets(1)[0][0] == {"A", "B"}
         assert any("'B' varies only where it was set" in text for text in posterior.warnings)
-    network = infer_parents(frame, "Y", method="network")
-    assert any("network" in text and "knows no such" in text for text in network.warnings)
+    assert infer_parents(frame, "Y", method="network").metadata["model"] == "mixed-v1"
+    linear = infer_parents(frame, "Y", method="linear-gaussian-v1")
+    assert any("vary only where they were set" in text for text in linear.warnings)
     chosen = suggest(frame, "Y", ranges=RANGES, settable=["A", "B"])
     assert dict(chosen.intervention) == {"A": -2.0, "B": 3.0}
     assert chosen.predicted_mean == pytest.approx(-8.5, abs=1.0)

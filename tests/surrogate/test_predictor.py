@@ -10,6 +10,7 @@ from scipy import stats
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.random_systems import SystemDistribution
+from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.bge import Statistics, scores_of_all_sets
@@ -223,6 +224,35 @@ def test_some_systems_have_joint_experiments_alone_and_some_have_few():
     assert (share == 0).sum() > 30
     assert (share > 0.8).sum() > 5
     assert 0.5 < (there.sum(axis=1) <= 10).mean() < 0.75
+
+
+def test_some_variables_vary_only_where_they_are_set_and_experiments_are_repeated():
+    design = DesignDistribution(
+        n_obs=(20, 40), observational=0.0, max_experiments=60, repeated=0.5, held=1.0
+    )
+    distribution = TrainingDistribution((SystemDistribution(n_vars=(4, 6)),), design)
+    batch = jax.tree.map(np.asarray, simulate(jax.random.key(2), 128, distribution))
+    rows, one_value, repeats = batch.rows, [], []
+    for i, present in enumerate(rows.present):
+        observed = rows.obs_data[i][rows.obs_rows[i]][:, present]
+        tried, was_set = np.moveaxis(rows.int_data[i][rows.int_rows[i]][:, present], -1, 0)
+        is_set = was_set > 0
+        held = np.asarray((observed == observed[0]).all(axis=0))
+        assert not held.all()
+        assert not batch.parents[i][:, present][: present.sum()][held].any()
+        assert (tried[~is_set & held] == 0).all()
+        values = np.concatenate([observed, tried]).astype(np.float64)
+        mask = np.concatenate([np.zeros_like(observed, bool), is_set])
+        scaling = Scaling.of_rows(values, [f"X{j}" for j in range(len(held))], mask)
+        np.testing.assert_array_equal(scaling.means[held], 0.0)  # as what is shown to a network
+        np.testing.assert_allclose(scaling.stds[held], 1.0, rtol=1e-6)
+        one_value += [len(set(tried[is_set[:, j], j])) == 1 for j in np.flatnonzero(held)]
+        settings = np.where(is_set, tried, np.nan)
+        repeats.append(len(tried) / len(np.unique(settings, axis=0)))
+    assert 40 < len(one_value) < 400
+    assert 0.4 < np.mean(one_value) < 0.8  # some are set once only
+    assert 0.2 < np.mean(np.array(repeats) > 1.5) < 0.6
+    assert max(repeats) > 8
 
 
 @pytest.mark.parametrize("nonlinear", [False, True])

@@ -57,8 +57,9 @@ class Router:
     far as that needs no limit on parents. Other data go to the network that knows nonlinear
     mechanisms; with more rows, experiments or variables than it was trained on it warns, and is
     still better than inference for systems that these are not (`docs/peers.md`). Where the data
-    themselves are unlike its training (tails, say, or a variable that varies only where it was set)
-    it is wrong without noticing, and exact inference answers with a warning, as far as it can.
+    themselves are unlike its training (tails, say) it is wrong without noticing, and exact inference
+    answers with a warning, as far as it can. Of the networks only that one knows variables that
+    vary only where they were set.
     The metadata of an answer say which was chosen, and why.
 
     Attributes:
@@ -150,11 +151,12 @@ class Router:
 
     def _choose_linear(self, buffer: ExperienceBuffer) -> Choice:
         d = len(buffer.get_variable_names())
+        network = self._linear_network(buffer)
         if self.exact is None:
-            return Choice(self.linear, "the data pass the check for linear Gaussian systems")
+            return Choice(network, "the data pass the check for linear Gaussian systems")
         if d > MAX_UNCAPPED:
             reason = f"{d} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
-            return Choice(self.linear, reason)
+            return Choice(network, reason)
         gap = measured_gap(self.linear.trained.card.get("accuracy", ()), buffer)
         measured = summary_of(buffer)["set_at_once"] <= 1  # the table has no joint experiments
         if measured and not _support(self.linear, buffer).outside and gap <= _NO_WORSE:
@@ -168,6 +170,11 @@ class Router:
             f"{d} variables that pass the check for linear Gaussian systems: exact inference "
             "looks at all parent sets",
         )
+
+    def _linear_network(self, buffer: ExperienceBuffer) -> NetworkSurrogate:
+        """The one for linear systems, unless only the other knows that variables were held."""
+        knows = "only_set" not in _support(self.linear, buffer).names
+        return self.linear if knows else self.mixed
 
 
 def passes_for_linear(buffer: ExperienceBuffer) -> bool:

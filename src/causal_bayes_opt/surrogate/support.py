@@ -21,6 +21,7 @@ SUMMARIES = {
     "n_obs": "observational rows",
     "n_int": "experiments",
     "set_at_once": "variables set at once",
+    "only_set": "variables that vary only where they were set",
     "largest": "largest value, in standard deviations",
     "skewness": "largest skewness",
     "tails": "largest excess kurtosis",
@@ -31,6 +32,7 @@ SUMMARIES = {
 }
 _AT_MOST = ("skewness", "correlation")  # of which less than in training is not strange
 COUNTS = ("n_vars", "n_obs", "n_int", "set_at_once")
+_NONE = {"only_set": (0.0, 0.0)}  # what a model saw that says nothing of it
 _REFUSED_AT = 3.0  # -log10 p: residuals of one in 1,000 Gaussian systems are taken for others
 _FEWEST_ROWS = 20  # below, kurtosis says nothing
 _INNER = (0.005, 0.995)
@@ -43,7 +45,7 @@ class Support(NamedTuple):
 
     score: float  # 1 inside, falling to 0 with the distance
     outside: tuple[str, ...]  # one sentence for each number that lies outside
-    names: tuple[str, ...]  # of these numbers, or only_set
+    names: tuple[str, ...]  # of these numbers
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:
@@ -89,7 +91,8 @@ def measure_support(
         key = jax.random.fold_in(jax.random.key(seed), number)
         rows = jax.tree.map(np.asarray, simulate(key, chunk, distribution).rows)
         for i in range(chunk):
-            observed = rows.obs_data[i][rows.obs_rows[i]][:, rows.present[i]]
+            observed = rows.obs_data[i][rows.obs_rows[i]]
+            observed = observed[:, rows.present[i] & (observed != observed[0]).any(axis=0)]
             found.append(summarise(observed.astype(np.float64)))
     ranges = {
         name: np.quantile([summary[name] for summary in found], _INNER).tolist()
@@ -101,6 +104,7 @@ def measure_support(
     ranges["n_obs"] = list(design.n_obs)
     ranges["n_int"] = [0, design.max_experiments]
     ranges["set_at_once"] = [0, design.at_once if design.joint else 1]
+    ranges["only_set"] = [0, ranges["n_vars"][1] - 1 if design.held else 0]
     return ranges
 
 
@@ -108,25 +112,21 @@ def support_of(trained_on: Mapping[str, Any], buffer: ExperienceBuffer, model: s
     """Compare a buffer's observational rows and experiments with the ranges in a model's card.
 
     Evidence grows with the number of rows, and luck falls with it. So of more rows than a model was
-    trained on, as many are looked at, evenly chosen; that there are more is told by itself. No
-    model was trained on variables that vary only where they were set.
+    trained on, as many are looked at, evenly chosen; that there are more is told by itself.
 
     Args:
         trained_on: lowest and highest of the numbers of `SUMMARIES`; those that are missing are
-            not looked at.
+            not looked at, but for variables that vary only where they were set.
         buffer: the data.
         model: what the model is called in a sentence.
     """
     summary = summary_of(buffer, int(trained_on["n_obs"][1]) if "n_obs" in trained_on else None)
     distance, outside, names = 0.0, [], []
-    for name in only_set(buffer):
-        distance = 1.0
-        names.append("only_set")
-        outside.append(f"{name!r} varies only where it was set: the network {model} knows no such")
+    seen = {**_NONE, **trained_on}
     for name, what in SUMMARIES.items():
-        if name not in trained_on:
+        if name not in seen:
             continue
-        low, high = trained_on[name]
+        low, high = seen[name]
         low = 0.0 if name in _AT_MOST else low
         beyond = _beyond(summary[name], low, high)
         if beyond > 0:
@@ -158,6 +158,7 @@ def summary_of(buffer: ExperienceBuffer, most: int | None = None) -> dict[str, f
         "n_vars": float(observed.shape[1]),
         "n_int": float((at_once > 0).sum()),
         "set_at_once": float(at_once.max(initial=0)),
+        "only_set": float(len(held)),
     }
     return {**found, **design}
 

@@ -17,6 +17,8 @@ from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.joint import Network, log_prob_of_sets
 
 _FEW = 10  # experiments
+_MOST_REPEATS = 60
+_PILOT_ROWS = 64
 _FLOOR = 1e-6
 
 
@@ -37,6 +39,10 @@ class DesignDistribution:
         joint: share of experiments that set more than one variable, mean over systems: in some it
             is hardly one, in some all of them.
         at_once: most variables that such an experiment sets.
+        repeated: share of systems in which every experiment is made several times, up to 60.
+        held: share of systems in which some of the variables that are set vary nowhere else, as
+            treatments do that nobody gets by himself: where they are not set they stay at one
+            value of their own. Half of them are only ever set to one other value.
     """
 
     n_obs: tuple[int, int] = (20, 512)
@@ -48,6 +54,8 @@ class DesignDistribution:
     few: float = 0.0
     joint: float = 0.1
     at_once: int = 2
+    repeated: float = 0.0
+    held: float = 0.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.n_obs[0] <= self.n_obs[1]:
@@ -58,7 +66,7 @@ class DesignDistribution:
             )
         if not 0 < self.spread[0] <= self.spread[1]:
             raise ConfigError(f"spread is {self.spread}; expected 0 < smallest <= largest")
-        for name in ("observational", "partial", "few", "joint"):
+        for name in ("observational", "partial", "few", "joint", "repeated", "held"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a share lies in 0 to 1")
         if self.at_once < 2:
@@ -139,7 +147,13 @@ def _simulate_part(
     k_systems, k_rows = jax.random.split(key)
     systems = draw_systems(k_systems, n_systems, part)
     rows = jax.vmap(partial(draw_rows, design=design))(jax.random.split(k_rows, n_systems), systems)
-    return SimulatedBatch(rows, jnp.swapaxes(systems.adjacency, 1, 2))
+    return SimulatedBatch(rows, jnp.swapaxes(systems.adjacency, 1, 2) & varies(rows)[..., None])
+
+
+def varies(rows: Rows) -> jax.Array:
+    """Which variables vary where nothing was set, bool ``[..., n_vars]``: others have no causes."""
+    first = rows.obs_data[..., :1, :]
+    return ((rows.obs_data != first) & rows.obs_rows[..., None]).any(axis=-2)
 
 
 def draw_rows(
@@ -162,27 +176,76 @@ def draw_rows(
     uniform = jax.random.uniform(k_count)
     n_obs = jnp.exp(jnp.log(low) + uniform * (jnp.log(high + 1) - jnp.log(low))).astype(int)
     obs_rows = jnp.arange(high) < n_obs
-    zeros = jnp.zeros((high, d))
-    obs = sample_system(k_obs, system, zeros, zeros > 0)
+    mask, int_rows, setting = _plan(k_plan, system.present, design, spared)
+    held = _hold(jax.random.fold_in(key, 5), system, mask, design)
+
+    obs = sample_system(
+        k_obs,
+        system,
+        jnp.broadcast_to(held.level, (high, d)),
+        jnp.broadcast_to(held.variables, (high, d)),
+    )
     weight = obs_rows[:, None] / jnp.maximum(n_obs, 1)
     mean = (obs * weight).sum(axis=0)
     std = jnp.sqrt(((obs - mean) ** 2 * weight).sum(axis=0))
+    mean = jnp.where(held.variables, held.level, mean)
+    std = jnp.where(held.variables, held.std, std)
 
-    mask, int_rows = _plan(k_plan, system.present, design, spared)
     k_width, k_centre, k_unit = jax.random.split(k_value, 3)
     low_width, high_width = (jnp.log(end) for end in design.spread)
     width = jnp.exp(jax.random.uniform(k_width, (d,), minval=low_width, maxval=high_width))
     centre = jax.random.uniform(k_centre, (d,), minval=-0.5, maxval=0.5)
-    unit = jax.random.uniform(k_unit, mask.shape, minval=-1.0, maxval=1.0)
-    tried = sample_system(k_int, system, mean + std * width * (centre + unit), mask)
+    unit = jax.random.uniform(k_unit, mask.shape, minval=-1.0, maxval=1.0)[setting]
+    unit = jnp.where(held.one_value, unit[0], unit)
+    values = mean + std * width * (centre + unit)
+    tried = sample_system(k_int, system, jnp.where(mask, values, held.level), mask | held.variables)
+    obs, tried = held.in_own_units(obs, tried)
     trials = jnp.stack([tried, mask.astype(tried.dtype)], axis=-1)
     return Rows(obs, trials, obs_rows, int_rows, system.present)
 
 
+class _Held(NamedTuple):
+    """The variables that vary only where they are set; each ``[n_vars]``."""
+
+    variables: jax.Array  # bool
+    one_value: jax.Array  # bool, whether it is only ever set to one value
+    level: jax.Array  # where it stays
+    std: jax.Array  # that it would have by itself
+
+    def in_own_units(self, obs: jax.Array, tried: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Rows in which such a variable is 0 by itself and 1 away where it was set farthest.
+
+        As `core.scaling` has it; and 0 is without rounding error.
+        """
+        obs, tried = (jnp.where(self.variables, rows - self.level, rows) for rows in (obs, tried))
+        farthest = jnp.abs(tried).max(axis=0, initial=0.0)
+        return obs, tried / jnp.where(self.variables & (farthest > 0), farthest, 1.0)
+
+
+def _hold(
+    key: jax.Array, system: SystemArrays, mask: jax.Array, design: DesignDistribution
+) -> _Held:
+    """Draw which of the variables that are set are held elsewhere; one is always left to vary."""
+    d = system.present.shape[0]
+    nothing = jnp.zeros(d, dtype=bool)
+    if not design.held:
+        return _Held(nothing, nothing, jnp.zeros(d), jnp.ones(d))
+    k_any, k_share, k_which, k_one, k_pilot, k_free = jax.random.split(key, 6)
+    share = jax.random.uniform(k_share) * jax.random.bernoulli(k_any, float(design.held))
+    chosen = jax.random.uniform(k_which, (d,)) < share
+    left = jnp.argmax(jnp.where(system.present, jax.random.uniform(k_free, (d,)), -1.0))
+    chosen &= (jnp.arange(d) != left) & mask.any(axis=0)
+    zeros = jnp.zeros((_PILOT_ROWS, d))
+    pilot = sample_system(k_pilot, system, zeros, zeros > 0)
+    one_value = chosen & jax.random.bernoulli(k_one, 0.5, (d,))
+    return _Held(chosen, one_value, pilot[0], jnp.maximum(pilot.std(axis=0), _FLOOR))
+
+
 def _plan(
     key: jax.Array, present: jax.Array, design: DesignDistribution, spared: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Which variables each experiment sets, bool ``[n_int, n_vars]``, and which rows there are."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Which variables each experiment sets, bool ``[n_int, n_vars]``; which rows there are; and
+    the number of the setting, int ``[n_int]``, which repeated experiments share."""
     k_kind, k_rows, k_spare, k_subset, k_second, k_which = jax.random.split(key, 6)
     k_number, k_share, k_few, k_fewer = (jax.random.fold_in(k_which, i) for i in range(1, 5))
     d = present.shape[0]
@@ -197,6 +260,8 @@ def _plan(
         k_rows, (), design.rows_per_variable[0], design.rows_per_variable[1] + 1
     )
     row = jnp.arange(design.max_experiments)
+    repeats = _draw_repeats(jax.random.fold_in(k_which, 5), design)
+    setting = row // repeats
     count = jnp.maximum(chosen.sum(), 1)
     listed = jnp.argsort(~chosen)  # the chosen variables first
     first = jax.nn.one_hot(listed[row % count], d) > 0
@@ -210,7 +275,14 @@ def _plan(
     wanted = jax.random.randint(k_number, row.shape, 1, design.at_once)
     others &= (jnp.arange(more[1]) < wanted[:, None])[..., None]
     fewer = jax.random.randint(k_fewer, (), 1, _FEW + 1)
-    most = jnp.where(jax.random.bernoulli(k_few, design.few), fewer, design.max_experiments)
-    int_rows = row < jnp.minimum(each * chosen.sum(), most)
-    mask = (first | (others.any(axis=1) & with_more[:, None])) & int_rows[:, None]
-    return mask, int_rows
+    most = jnp.where(jax.random.bernoulli(k_few, float(design.few)), fewer, design.max_experiments)
+    int_rows = row < jnp.minimum(each * chosen.sum() * repeats, most)
+    mask = (first | (others.any(axis=1) & with_more[:, None]))[setting] & int_rows[:, None]
+    return mask, int_rows, setting
+
+
+def _draw_repeats(key: jax.Array, design: DesignDistribution) -> jax.Array:
+    """How often each experiment is made, uniform in the logarithm where it is repeated at all."""
+    k_any, k_number = jax.random.split(key)
+    number = jnp.exp(jax.random.uniform(k_number) * jnp.log(_MOST_REPEATS + 1.0)).astype(int)
+    return jnp.where(jax.random.bernoulli(k_any, float(design.repeated)), number, 1)
