@@ -247,8 +247,8 @@ def test_some_variables_vary_only_where_they_are_set_and_experiments_are_repeate
         np.testing.assert_array_equal(scaling.means[held], 0.0)  # as what is shown to a network
         np.testing.assert_allclose(scaling.stds[held], 1.0, rtol=1e-6)
         one_value += [len(set(tried[is_set[:, j], j])) == 1 for j in np.flatnonzero(held)]
-        settings = np.where(is_set, tried, np.nan)
-        repeats.append(len(tried) / len(np.unique(settings, axis=0)))
+        settings = np.where(is_set, tried, 1e9)
+        repeats.append(len(tried) / max(len(np.unique(settings, axis=0)), 1))
     assert 40 < len(one_value) < 400
     assert 0.4 < np.mean(one_value) < 0.8  # some are set once only
     assert 0.2 < np.mean(np.array(repeats) > 1.5) < 0.6

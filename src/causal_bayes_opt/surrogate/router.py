@@ -57,9 +57,9 @@ class Router:
     far as that needs no limit on parents. Other data go to the network that knows nonlinear
     mechanisms; with more rows, experiments or variables than it was trained on it warns, and is
     still better than inference for systems that these are not (`docs/peers.md`). Where the data
-    themselves are unlike its training (tails, say) it is wrong without noticing, and exact inference
-    answers with a warning, as far as it can. Of the networks only that one knows variables that
-    vary only where they were set.
+    themselves are unlike its training (tails, say) it is wrong without noticing, and exact
+    inference answers with a warning, as far as it can. Of the networks only that one knows
+    variables that vary only where they were set.
     The metadata of an answer say which was chosen, and why.
 
     Attributes:

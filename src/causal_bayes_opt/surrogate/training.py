@@ -244,8 +244,10 @@ def _hold(
 def _plan(
     key: jax.Array, present: jax.Array, design: DesignDistribution, spared: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Which variables each experiment sets, bool ``[n_int, n_vars]``; which rows there are; and
-    the number of the setting, int ``[n_int]``, which repeated experiments share."""
+    """Which variables each experiment sets ``[n_int, n_vars]``, which rows there are ``[n_int]``.
+
+    Last comes the number of the setting, int ``[n_int]``, which repeated experiments share.
+    """
     k_kind, k_rows, k_spare, k_subset, k_second, k_which = jax.random.split(key, 6)
     k_number, k_share, k_few, k_fewer = (jax.random.fold_in(k_which, i) for i in range(1, 5))
     d = present.shape[0]
