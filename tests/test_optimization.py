@@ -112,7 +112,9 @@ def test_all_trials_failed_is_told():
     ("changes", "error", "message"),
     [
         ({"trials": 0}, ConfigError, "the budget is spent"),
+        ({"trials": 1.5}, ConfigError, "trials is 1.5; it must be a whole number"),
         ({"seed": -1}, ConfigError, "seed is -1"),
+        ({"seed": 1.5}, ConfigError, "seed is 1.5; it must be a whole number"),
         ({"policy": "greddy"}, UnknownNameError, "unknown policy"),
         ({"surrogate": "exct"}, UnknownNameError, "did you mean 'exact'"),
         ({"observations": OBSERVED.drop(columns="Z")}, ProblemError, "has the variables"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TypeAlias
 
@@ -200,7 +201,7 @@ def read_data(
 
 def check_seed(seed: int) -> None:
     """Raise `ConfigError` unless a seed is a whole number that keys can be made of."""
-    if not 0 <= seed < SEEDS:
+    if not (isinstance(seed, Integral) and 0 <= seed < SEEDS):
         raise ConfigError(f"seed is {seed}; it must be a whole number from 0 to {SEEDS - 1}")
 
 

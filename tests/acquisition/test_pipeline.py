@@ -70,6 +70,16 @@ def test_a_table_without_rows_is_refused():
     assert study.state.step == 0
 
 
+def test_a_table_of_another_experiment_is_refused():
+    study = pipeline()
+    rows = sample(SYSTEM, 2, intervention={"A": 0.5}, seed=0)
+    with pytest.raises(DataError, match="column 'do' says 'A' where the intervention sets 'B'"):
+        study.tell({"B": 0.5}, rows.assign(B=0.5))
+    assert study.state.step == 0
+    study.tell({"A": 0.5}, rows)
+    assert study.state.step == 2
+
+
 def test_what_failed_is_not_suggested_again():
     tried = []
 

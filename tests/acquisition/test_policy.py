@@ -26,7 +26,7 @@ from causal_bayes_opt.core.intervention import Problem, make_intervention
 from causal_bayes_opt.core.mechanisms import from_function, linear
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scm import SCM
-from causal_bayes_opt.errors import ProblemError
+from causal_bayes_opt.errors import ConfigError, ProblemError
 from causal_bayes_opt.expert.parent_scale import parent_scale_rule
 from causal_bayes_opt.surrogate.exact import exact_posterior
 
@@ -322,3 +322,8 @@ def test_the_best_is_found_without_variables_that_do_nothing():
         smallest = int(np.argmin(np.where(near, found.candidates.there.sum(axis=1), 99)))
         assert found.scores.max() > 9.5
         assert set(found.candidates.named(smallest, scm.variables)) <= {"X0", "X1"}
+
+
+def test_an_experiment_that_may_set_nothing_is_refused(frame):
+    with pytest.raises(ConfigError, match="max_targets is 0"):
+        expected_improvement(state_of(frame), jax.random.key(0), max_targets=0)

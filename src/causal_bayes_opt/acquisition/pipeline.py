@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import jax
@@ -15,7 +16,7 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
-from causal_bayes_opt.core.table import DO_COLUMN
+from causal_bayes_opt.core.table import DO_COLUMN, SEPARATOR
 from causal_bayes_opt.errors import ConfigError, DataError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
@@ -157,6 +158,7 @@ class ACBOPipeline:
         """
         rows: list[Any] = [outcome]
         if isinstance(outcome, pd.DataFrame):
+            _require_same(intervention, outcome)
             rows = list(outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records"))
             if not rows:
                 raise DataError("the table has no rows: an experiment without outcome is not told")
@@ -191,6 +193,8 @@ class ACBOPipeline:
             ConfigError: no trials.
             DataError: every trial of the study failed.
         """
+        if not isinstance(trials, Integral):
+            raise ConfigError(f"trials is {trials!r}; it must be a whole number")
         if trials < 1:
             raise ConfigError(f"{trials} trials: the budget is spent before the first experiment")
         problem = self.state.problem
@@ -217,6 +221,17 @@ class ACBOPipeline:
         return StudyResult(
             pd.DataFrame(records), best.intervention, best.predicted_mean, self.state.posterior
         )
+
+
+def _require_same(intervention: Mapping[str, float], outcome: pd.DataFrame) -> None:
+    """Refuse a table whose column ``do`` names other variables than an intervention."""
+    for cell in outcome.get(DO_COLUMN, ()):
+        named = {part.strip() for part in str(cell).split(SEPARATOR)} if pd.notna(cell) else {""}
+        if named != set(intervention):
+            raise DataError(
+                f"the table's column {DO_COLUMN!r} says {cell!r} where the intervention sets "
+                f"{SEPARATOR.join(intervention)!r}"
+            )
 
 
 def _run(
@@ -254,4 +269,4 @@ def _record(
     rows = {name: values.get(name, np.nan) for name in problem.variables}
     told = {f"{name}_" if name in rows else name: value for name, value in told.items()}
     first = next(iter(told))
-    return {first: told.pop(first), DO_COLUMN: ";".join(done), **rows, **told}
+    return {first: told.pop(first), DO_COLUMN: SEPARATOR.join(done), **rows, **told}

@@ -12,6 +12,7 @@ import numpy as np
 
 from causal_bayes_opt.acquisition.outcome import Candidates, OutcomeModel
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.errors import ConfigError
 
 MAX_TARGETS = 3
 MAX_SETTABLE = 12
@@ -68,7 +69,12 @@ def search(
     around the best of all these, and the best with ever fewer variables. What is like an experiment
     that failed scores nothing; where all corners are, they move inward, and where everything is, it
     may be tried again.
+
+    Raises:
+        ConfigError: `max_targets` is below 1.
     """
+    if max_targets < 1:
+        raise ConfigError(f"max_targets is {max_targets}; an experiment sets at least one variable")
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
     ends = np.array([state.range_of(name) for name in names])
