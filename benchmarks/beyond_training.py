@@ -63,6 +63,8 @@ def cases(mechanism: str, n_vars: int, design: Design, systems: int) -> Iterator
         rows = [sample(scm, design.n_obs, intervention=held, seed=1).assign(do="")]
         for trial in range(design.experiments):
             chosen = rng.choice(others, min(design.at_once, len(others)), replace=False)
+            if design.held:  # what is held must be set at some time
+                chosen = np.array(others)[[trial % len(others)]]
             values = {str(v): float(mean[v] + std[v] * rng.uniform(-2.0, 2.0)) for v in chosen}
             tried = sample(scm, design.outcomes, intervention=held | values, seed=100 + trial)
             rows.append(tried.assign(do=";".join(values)))
