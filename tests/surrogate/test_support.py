@@ -200,3 +200,16 @@ def test_many_rows_without_skewness_are_not_strange(n):
     cause = rng.normal(size=n)
     buffer = ExperienceBuffer.from_arrays(np.column_stack([cause, cause + rng.laplace(size=n)]))
     assert auto_posterior.choose(buffer).surrogate is auto_posterior.mixed
+
+
+def test_nonlinear_data_with_a_held_treatment_go_to_the_network_that_knows_such():
+    rng = np.random.default_rng(0)
+    dose = np.where(np.arange(260) < 200, 0.0, rng.uniform(-2.0, 2.0, 260))
+    cause = rng.normal(size=260)
+    outcome = np.tanh(2 * dose) + cause**2 + 0.3 * rng.normal(size=260)
+    frame = pd.DataFrame({"dose": dose, "cause": cause, "outcome": outcome})
+    frame["do"] = np.where(np.arange(260) < 200, "", "dose")
+    posterior = auto_posterior(ExperienceBuffer.from_dataframe(frame), "outcome")
+    assert posterior.metadata["model"] == "mixed-v1"
+    assert posterior.warnings == ()
+    assert posterior.top_sets(1)[0][0] == {"dose", "cause"}

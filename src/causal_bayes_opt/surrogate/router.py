@@ -151,12 +151,12 @@ class Router:
 
     def _choose_linear(self, buffer: ExperienceBuffer) -> Choice:
         d = len(buffer.get_variable_names())
-        network = self._linear_network(buffer)
         if self.exact is None:
-            return Choice(network, "the data pass the check for linear Gaussian systems")
+            reason = "the data pass the check for linear Gaussian systems"
+            return Choice(self._linear_network(buffer), reason)
         if d > MAX_UNCAPPED:
             reason = f"{d} variables: beyond {MAX_UNCAPPED} exact inference would limit parents"
-            return Choice(network, reason)
+            return Choice(self._linear_network(buffer), reason)
         gap = measured_gap(self.linear.trained.card.get("accuracy", ()), buffer)
         measured = summary_of(buffer)["set_at_once"] <= 1  # the table has no joint experiments
         if measured and not _support(self.linear, buffer).outside and gap <= _NO_WORSE:

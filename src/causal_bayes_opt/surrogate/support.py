@@ -13,7 +13,7 @@ from scipy import stats
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling, only_set
 from causal_bayes_opt.surrogate.linearity import log_odds_of_linear
-from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate
+from causal_bayes_opt.surrogate.training import TrainingDistribution, simulate, varies
 
 # What each number is called in a warning.
 SUMMARIES = {
@@ -90,9 +90,9 @@ def measure_support(
     for number in range(0, systems, chunk):
         key = jax.random.fold_in(jax.random.key(seed), number)
         rows = jax.tree.map(np.asarray, simulate(key, chunk, distribution).rows)
+        free = np.asarray(varies(rows))
         for i in range(chunk):
-            observed = rows.obs_data[i][rows.obs_rows[i]]
-            observed = observed[:, rows.present[i] & (observed != observed[0]).any(axis=0)]
+            observed = rows.obs_data[i][rows.obs_rows[i]][:, free[i]]
             found.append(summarise(observed.astype(np.float64)))
     ranges = {
         name: np.quantile([summary[name] for summary in found], _INNER).tolist()
