@@ -16,7 +16,7 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
-from causal_bayes_opt.core.table import DO_COLUMN, SEPARATOR
+from causal_bayes_opt.core.table import DO_COLUMN, SEPARATOR, names_set
 from causal_bayes_opt.errors import ConfigError, DataError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
@@ -225,9 +225,10 @@ class ACBOPipeline:
 
 def _require_same(intervention: Mapping[str, float], outcome: pd.DataFrame) -> None:
     """Refuse a table whose column ``do`` names other variables than an intervention."""
+    expected = {name.strip() for name in intervention}
     for cell in outcome.get(DO_COLUMN, ()):
-        named = {part.strip() for part in str(cell).split(SEPARATOR)} if pd.notna(cell) else {""}
-        if named != set(intervention):
+        named = names_set("" if pd.isna(cell) else str(cell))
+        if {name.strip() for name in named} != expected:
             raise DataError(
                 f"the table's column {DO_COLUMN!r} says {cell!r} where the intervention sets "
                 f"{SEPARATOR.join(intervention)!r}"

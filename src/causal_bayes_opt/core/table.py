@@ -162,6 +162,11 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray:
     return numbers
 
 
+def names_set(cell: str) -> list[str]:
+    """The names in a cell of the column ``do``, spaces around them included."""
+    return [part for part in cell.split(SEPARATOR) if part.strip()]
+
+
 def _mask(column: pd.Series, variables: tuple[str, ...], ignored: set[str]) -> np.ndarray:
     mask = np.zeros((len(column), len(variables)), dtype=bool)
     # Spaces around a name do not count, unless two names differ in nothing else.
@@ -169,7 +174,7 @@ def _mask(column: pd.Series, variables: tuple[str, ...], ignored: set[str]) -> n
     index |= {name: i for i, name in enumerate(variables)}
     cells = column.astype(object).where(column.notna(), "").astype(str)
     for cell in cells.unique():
-        parts = [part for part in cell.split(SEPARATOR) if part.strip()]
+        parts = names_set(cell)
         rows = np.flatnonzero(cells.to_numpy() == cell)
         for part in parts:
             name = part if part in index else part.strip()
