@@ -1,12 +1,15 @@
 """The training loop: the same weights however often it is stopped."""
 
 import json
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.errors import ConfigError, ModelError
@@ -16,6 +19,7 @@ from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDist
 from causal_bayes_opt.training.checkpoints import seconds_trained
 from causal_bayes_opt.training.configuration import Stage, TrainingRun, read_run
 from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.sources import Simulated
 from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.tuning import tune
 
@@ -183,6 +187,35 @@ def test_loss_that_diverges_stops_with_the_step():
     broken = replace(CONFIG, steps=50, learning_rate=30.0, warmup_steps=1, divergence=0.5)
     with pytest.raises(ConfigError, match=r"the loss (diverges|is nan).* at step \d+"):
         train(MODEL, DATA, broken)
+
+
+@dataclass(frozen=True)
+class Faulty(Simulated):
+    """Simulated systems whose loss is not a number at steps 2, 5 and 6."""
+
+    def batches(self, place):
+        for place, _ in super().batches(place):
+            yield place, jnp.asarray(place.batch - 1)
+
+    def loss(self, model, params, batch, key):
+        loss, parts = super().loss(model, params, batch, key)
+        return loss * jnp.where(jnp.isin(batch, jnp.asarray([2, 5, 6])), jnp.nan, 1.0), parts
+
+
+@pytest.mark.parametrize(("passed_over", "last"), [(0, 2), (1, 6), (2, 7)])
+def test_losses_that_are_no_numbers_are_passed_over_as_often_as_allowed(
+    passed_over, last, tmp_path
+):
+    config = replace(CONFIG, checkpoint_every=1, max_consecutive_errors=passed_over)
+    with nullcontext() if last == 7 else pytest.raises(ConfigError, match=f"nan at step {last} "):
+        train(MODEL, Faulty(DATA, 4), config, tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [at for at in (2, 5, 6) if at < len(losses)]
+    kept = load_file(tmp_path / "checkpoint.safetensors")
+    weights = {name: values for name, values in kept.items() if "best_loss" not in name}
+    assert all(np.isfinite(values).all() for values in weights.values())
+    assert int(kept[".step"]) == (8 if last == 7 else last)
 
 
 def test_tuning_goes_on_with_its_study(tmp_path):

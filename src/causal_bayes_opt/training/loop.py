@@ -58,6 +58,8 @@ class LoopConfig:
         patience: validations without a better one after which training ends; None: never.
         enough: training ends at a validation that is not above this, in nats; None: never.
         divergence: training ends when the smoothed loss is so many nats above its best.
+        max_consecutive_errors: batches in a row whose gradients are not finite that leave the
+            weights as they are (`optax.apply_if_finite`); at one more, training ends.
         seed: of the weights and of every batch.
     """
 
@@ -75,6 +77,7 @@ class LoopConfig:
     patience: int | None = None
     enough: float | None = None
     divergence: float = 20.0
+    max_consecutive_errors: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,8 @@ class LoopConfig:
             raise ConfigError("learning_rate must be positive and ema_decay in 0 to 1")
         if self.validate_every < 0 or (self.patience is not None and self.patience < 1):
             raise ConfigError("validate_every cannot be negative, and patience must be at least 1")
+        if self.max_consecutive_errors < 0:
+            raise ConfigError("max_consecutive_errors cannot be negative")
 
 
 @runtime_checkable
@@ -153,7 +158,8 @@ def train(
 
     Raises:
         ModelError: the folder holds a run with another configuration.
-        ConfigError: the loss is not finite or diverges; the message names the step and its seed.
+        ConfigError: loss or gradients are not finite, more often in a row than the configuration
+            passes over, or the loss diverges; the message names the step and its seed.
     """
     if isinstance(source, TrainingDistribution):
         source = Simulated(source, config.batch_size)
@@ -177,7 +183,7 @@ def train(
         state, metrics = advance(state, batch, jax.random.fold_in(base, done))
         state = state._replace(place=everywhere(jnp.asarray(place, jnp.int32), mesh))
         loss = float(metrics["loss"])
-        watch.check(done, loss)
+        watch.check(done, loss, float(metrics["grad_norm"]))
         found = None
         if (
             validate is not None
@@ -238,6 +244,8 @@ def make_optimizer(config: LoopConfig, updates: int = 1) -> optax.GradientTransf
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule, weight_decay=config.weight_decay),
     )
+    if config.max_consecutive_errors:
+        optimizer = optax.apply_if_finite(optimizer, config.max_consecutive_errors)
     if config.accumulation == 1:
         return optimizer
     return optax.MultiSteps(optimizer, config.accumulation).gradient_transformation()
@@ -271,11 +279,18 @@ class _Watch:
         self._config, self._folder = config, folder
         self._smooth: float | None = None
         self._best = np.inf
+        self._errors = 0  # in a row
 
-    def check(self, step: int, loss: float) -> None:
-        """Take note of a loss; raise `ConfigError` where it is not finite or far above its best."""
-        if not np.isfinite(loss):
-            raise ConfigError(f"the loss is {loss} {self._where(step)}")
+    def check(self, step: int, loss: float, grad_norm: float) -> None:
+        """Take note of a step; raise `ConfigError` where it is not finite or far above the best."""
+        if not np.isfinite([loss, grad_norm]).all():
+            self._errors += 1
+            if self._errors > self._config.max_consecutive_errors:
+                raise ConfigError(
+                    f"the loss is {loss} and its gradient {grad_norm} {self._where(step)}"
+                )
+            return
+        self._errors = 0
         self._smooth = loss if self._smooth is None else 0.95 * self._smooth + 0.05 * loss
         self._best = min(self._best, self._smooth)
         if self._smooth > self._best + self._config.divergence:
@@ -315,9 +330,8 @@ def _initial(
 def _what_is_compiled(config: LoopConfig) -> LoopConfig:
     """The configuration with all that a step does not depend on at its default."""
     kept = ("steps", "learning_rate", "warmup_steps", "weight_decay", "clip_norm")
-    return LoopConfig(
-        **{name: getattr(config, name) for name in (*kept, "accumulation", "ema_decay")}
-    )
+    more = ("accumulation", "ema_decay", "max_consecutive_errors")
+    return LoopConfig(**{name: getattr(config, name) for name in (*kept, *more)})
 
 
 @lru_cache(maxsize=8)
