@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TypeAlias
@@ -82,9 +83,10 @@ def infer_parents(
         isinstance(surrogate, Router)
         and buffer.n_interventions
         and surrogate.takes_for_linear(buffer)
-        and not seems_linear(buffer, target, posterior, {})
     ):
-        posterior = surrogate.beyond_linear(buffer, target, prior=prior)
+        beyond = partial(surrogate.beyond_linear, buffer, target, prior=prior)
+        if not seems_linear(buffer, target, posterior, {}, beyond):
+            posterior = beyond()
     warnings = (*data_warnings(buffer), *posterior.warnings)
     return posterior.with_metadata(warnings=warnings)
 

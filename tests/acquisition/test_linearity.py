@@ -75,3 +75,33 @@ def test_more_causes_than_are_looked_at_first_do_not_pass_for_bends():
         buffer.add_intervention(done, {name: float(row[name]) for name in scm.variables})
     problem = Problem(scm.variables, "Y", ranges=dict.fromkeys(causes, (-5.0, 5.0)))
     assert is_linear(AcquisitionState.start(buffer, problem, auto_posterior))
+
+
+@pytest.mark.parametrize(
+    ("function", "sets_the_effect", "right"),
+    [(lambda z: 2.0 * np.tanh(z / 1.5), False, False), (lambda z: 0.8 * z, True, True)],
+    ids=["bent", "linear"],
+)
+def test_effects_of_the_target_speak_neither_for_nor_against_linear_mechanisms(
+    function, sets_the_effect, right
+):
+    """Of a faithful effect the target looks linear, until experiments set the effect."""
+    names = (*NAMES, "E")
+    scm = SCM(
+        names,
+        {
+            "X": linear([], []),
+            "Z": linear(["X"], [0.5], noise=gaussian(0.5)),
+            "Y": from_function(["Z"], function, gaussian(0.3)),
+            "E": linear(["Y"], [1.0], noise=gaussian(0.1)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=0))
+    for number, level in enumerate(np.linspace(-5.0, 5.0, 20)):
+        done = {"Z": level} | ({"E": 5.0 - number % 10} if sets_the_effect else {})
+        row = sample(scm, 1, intervention=done, seed=number).iloc[0]
+        buffer.add_intervention(done, {name: float(row[name]) for name in names})
+    ranges = dict.fromkeys(("X", "Z", "E"), (-5.0, 5.0))
+    state = AcquisitionState.start(buffer, Problem(names, "Y", ranges=ranges), auto_posterior)
+    assert is_linear(state) is right

@@ -16,7 +16,7 @@ from causal_bayes_opt.acquisition.smooth_functions import (
     condition,
     learn,
     learn_from,
-    linear_is_likeliest,
+    log_odds_of_linear,
     usual_values,
     waves_of,
 )
@@ -170,15 +170,15 @@ def rows_of(function, n, noise, seed=0):
 )
 def test_rows_tell_a_linear_mechanism_from_others(function, linear_is_right):
     mechanism = Mechanism(2, (0, 1))
-    found = [linear_is_likeliest(mechanism, *rows_of(function, 90, 0.3, seed)) for seed in range(8)]
-    assert found == [linear_is_right] * 8
+    found = [log_odds_of_linear(mechanism, *rows_of(function, 90, 0.3, seed)) for seed in range(8)]
+    assert [odds > 0 for odds in found] == [linear_is_right] * 8
 
 
 def test_few_rows_of_a_linear_mechanism_are_taken_for_linear():
     """Few rows cannot speak for much; the simplest kind must not be what they are denied."""
     mechanism = Mechanism(2, (0, 1))
     found = [
-        linear_is_likeliest(mechanism, *rows_of(lambda x: x[:, 0] - 0.5 * x[:, 1], n, 0.3, seed))
+        log_odds_of_linear(mechanism, *rows_of(lambda x: x[:, 0] - 0.5 * x[:, 1], n, 0.3, seed)) > 0
         for n in (8, 12, 20)
         for seed in range(8)
     ]

@@ -150,9 +150,9 @@ def learn(
     return Functions(*arrays)
 
 
-def linear_is_likeliest(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> bool:
-    """Whether a linear mechanism is likelier than one of another kind; arguments as in `learn`."""
-    return bool(_learned(mechanism, evidence, usual).for_linear >= 0)
+def log_odds_of_linear(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> float:
+    """Log-odds of a linear mechanism against one of another kind; arguments as in `learn`."""
+    return float(_learned(mechanism, evidence, usual).for_linear)
 
 
 def _learned(

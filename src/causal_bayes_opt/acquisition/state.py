@@ -58,8 +58,8 @@ class AcquisitionState:
         """Ask the surrogate for the posteriors of all variables given a copy of the buffer.
 
         A router takes data for linear by observed rows alone. Where experiments on the target speak
-        against that, it is asked again without that choice, so that posteriors and outcome model
-        agree.
+        against that (see `linearity.seems_linear`), it is asked again without that choice, so that
+        posteriors and outcome model agree.
 
         Raises:
             ProblemError: nothing may be set, or the buffer has other variables than the problem.
@@ -74,9 +74,13 @@ class AcquisitionState:
         posteriors = all_posteriors(surrogate, own, prior=prior, key=key)
         linear = None
         if isinstance(surrogate, Router) and surrogate.takes_for_linear(own):
-            linear = is_linear(cls(own, problem, posteriors, step))
+            beyond = surrogate.beyond_linear
+            linear = is_linear(
+                cls(own, problem, posteriors, step),
+                lambda: beyond(own, problem.target, prior=prior),
+            )
             if not linear:
-                posteriors = surrogate.beyond_linear.posteriors(own, prior=prior, key=key)
+                posteriors = beyond.posteriors(own, prior=prior, key=key)
         graphs = None
         if posteriors.draw_graphs is not None:
             drawn_by = keys.numbered(jax.random.key(0) if key is None else key, step)
