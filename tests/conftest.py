@@ -1,6 +1,7 @@
 """Settings that every test runs under, also when pytest is started without make."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 # Read by NumPy's BLAS and by JAX when they are first imported, which is after this file.
@@ -10,8 +11,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
 )
-# Most of a test's time is compilation: programs that run once need not be fast.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Most of a test's time is compilation: programs that run once need not be fast. What takes another
+# third off is unknown to jaxlib 0.12, and XLA ends a process over a flag that it does not know.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1"
+    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax

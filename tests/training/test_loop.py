@@ -194,8 +194,8 @@ class Faulty(Simulated):
     """Simulated systems whose loss is not a number at steps 2, 5 and 6."""
 
     def batches(self, place):
-        for place, _ in super().batches(place):
-            yield place, jnp.asarray(place.batch - 1)
+        for after, _ in super().batches(place):
+            yield after, jnp.asarray(after.batch - 1)
 
     def loss(self, model, params, batch, key):
         loss, parts = super().loss(model, params, batch, key)
