@@ -286,9 +286,8 @@ class _Watch:
         if not np.isfinite([loss, grad_norm]).all():
             self._errors += 1
             if self._errors > self._config.max_consecutive_errors:
-                raise ConfigError(
-                    f"the loss is {loss} and its gradient {grad_norm} {self._where(step)}"
-                )
+                told = f"loss is {loss}" if not np.isfinite(loss) else f"gradient is {grad_norm}"
+                raise ConfigError(f"the {told} {self._where(step)}")
             return
         self._errors = 0
         self._smooth = loss if self._smooth is None else 0.95 * self._smooth + 0.05 * loss
