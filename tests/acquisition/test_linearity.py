@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from causal_bayes_opt.acquisition.linearity import is_linear
+from causal_bayes_opt.acquisition.linearity import is_linear, seems_linear
 from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
 from causal_bayes_opt.acquisition.policy import fit_outcome_model
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
@@ -15,6 +15,7 @@ from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.mechanisms import from_function, gaussian, linear
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.errors import MethodLimitError
 from causal_bayes_opt.surrogate.router import auto_posterior
 
 NAMES = ("X", "Z", "Y")
@@ -62,6 +63,19 @@ def test_experiments_bring_posterior_and_outcome_model_beyond_linear_together():
     assert isinstance(outcomes, SmoothOutcomeModel)
     levels = [outcomes.predict("Y", {"Z": level})[0] for level in (-1.5, 1.5, 4.5)]
     np.testing.assert_allclose(levels, [wave(level) for level in (-1.5, 1.5, 4.5)], atol=0.3)
+
+
+def test_without_another_answer_the_first_look_counts():
+    state = state_of(lambda z: 0.8 * z, 0)
+    ranges = dict.fromkeys(("X", "Z"), (-5.0, 5.0))
+    asked = []
+
+    def silent():
+        asked.append(True)
+        raise MethodLimitError("the network has no answer")
+
+    assert seems_linear(state.buffer, "Y", state.posterior, ranges, silent)
+    assert asked
 
 
 def test_more_causes_than_are_looked_at_first_do_not_pass_for_bends():

@@ -15,6 +15,7 @@ from causal_bayes_opt.acquisition.smooth_functions import (
 )
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.errors import MethodLimitError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.router import passes_for_linear
 
@@ -61,7 +62,8 @@ def seems_linear(
         target: its name.
         posterior: over the target's parents.
         ranges: of the variables that may be set.
-        rival: gives a posterior that takes nothing for linear; called where it is needed.
+        rival: gives a posterior that takes nothing for linear; called where it is needed. Where it
+            has no answer (`MethodLimitError`), the first counts.
     """
     if len(buffer.get_variable_names()) > _MOST_SMOOTH:
         return True
@@ -70,7 +72,11 @@ def seems_linear(
     odds = _log_odds(buffer, target, posterior, ranges)
     if odds < 0 or odds >= _SURE or rival is None:
         return odds >= 0
-    return _log_odds(buffer, target, rival(), ranges) >= 0
+    try:
+        other = rival()
+    except MethodLimitError:
+        return True
+    return _log_odds(buffer, target, other, ranges) >= 0
 
 
 def _log_odds(
