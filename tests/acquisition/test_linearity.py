@@ -78,8 +78,8 @@ def test_without_another_answer_the_first_look_counts():
     assert asked
 
 
-def test_more_causes_than_are_looked_at_first_do_not_pass_for_bends():
-    """The best corner, done again and again, moves the target by causes that a few leave out."""
+def test_many_causes_that_are_set_together_do_not_pass_for_bends():
+    """The best corner, done again and again, moves the target by all of its causes."""
     causes = [f"X{i}" for i in range(1, 7)]
     scm = SCM.linear([*causes, "Y"], dict.fromkeys([(name, "Y") for name in causes], 1.0))
     buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=0))
