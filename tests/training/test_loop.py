@@ -4,6 +4,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -216,6 +217,22 @@ def test_losses_that_are_no_numbers_are_passed_over_as_often_as_allowed(
     weights = {name: values for name, values in kept.items() if "best_loss" not in name}
     assert all(np.isfinite(values).all() for values in weights.values())
     assert int(kept[".step"]) == (8 if last == 7 else last)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("max_consecutive_errors", 1.5, "a whole number, not 1.5"),
+        ("steps", "many", "a whole number, not 'many'"),
+        ("learning_rate", None, "a number, not None"),
+    ],
+)
+def test_run_file_with_other_numbers_is_refused_by_name(key, value, told, tmp_path):
+    run = json.loads((Path(__file__).parents[2] / "configs" / "mixed-v1.json").read_text())
+    run["loop"][key] = value
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ConfigError, match=f"loop: {key} must be {told}"):
+        read_run(tmp_path / "run.json")
 
 
 def test_tuning_goes_on_with_its_study(tmp_path):

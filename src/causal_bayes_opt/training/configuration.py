@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -204,13 +205,25 @@ def _history(start: str) -> dict[str, Any]:
 def _build(kind: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} must be a JSON object, not {data!r}")
-    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    _refuse_unknown(data, fields, where)
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    _refuse_unknown(data, types, where)
+    for key, value in data.items():
+        _refuse_other_numbers(key, value, types[key], where)
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     try:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _refuse_other_numbers(key: str, value: Any, wanted: str, where: str) -> None:
+    """Where a field's annotation asks for a number, or one or None, take nothing else."""
+    kind = {"int": Integral, "float": Real}.get(wanted.removesuffix(" | None"))
+    if kind is None or (value is None and wanted.endswith(" | None")):
+        return
+    if isinstance(value, bool) or not isinstance(value, kind):
+        told = "a whole number" if kind is Integral else "a number"
+        raise ConfigError(f"{where}: {key} must be {told}, not {value!r}")
 
 
 def _refuse_unknown(data: Mapping[str, Any], known: Any, where: str) -> None:
