@@ -9,6 +9,7 @@ Everything is computed from rows standardised by the observational ones.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -77,15 +78,13 @@ def encode(rows: Rows, nonlinear: bool = False) -> Encoding:
     regression = _regression(scatter, total, count)
 
     choice = _choose_candidates(regression.t_stat, moments.correlation, present)
-    scores, local = _local_posteriors(scatter, total, count, choice, SCALES)
+    scores = _local_scores(scatter, total, count, choice, SCALES)
     if nonlinear:
         functions = beyond.expand(values)
         curved_sums = _sums(functions.reshape(len(values), -1), free, n_obs)
-        curved, curved_local = _local_posteriors(
-            *curved_sums, count, choice, (beyond.SCALE,), beyond.N_FUNCTIONS
-        )
+        curved = _local_scores(*curved_sums, count, choice, (beyond.SCALE,), beyond.N_FUNCTIONS)
         scores = jnp.concatenate([scores, curved], axis=-1)
-        local = jnp.concatenate([local, curved_local], axis=-1)
+    local = _local_log_odds(scores, choice)
     local_pairs = _to_pairs(local, choice.candidates, choice.allowed, len(present))
     reverse = jax.vmap(lambda own, j: local_pairs[j, own])(
         choice.candidates, jnp.arange(len(present))
@@ -293,41 +292,44 @@ def _choose_candidates(t_stat: jax.Array, correlation: jax.Array, present: jax.A
     return _Choice(candidates, (ranked >= 0.0) & present[:, None], log_prior_odds)
 
 
-def _local_posteriors(
+def _local_scores(
     scatter: jax.Array,
     total: jax.Array,
     count: jax.Array,
     choice: _Choice,
     scales: tuple[float, ...],
     n_functions: int = 1,
-) -> tuple[jax.Array, jax.Array]:
-    """Scores of all sets of candidates, and each candidate's log-odds, node by node.
+) -> jax.Array:
+    """Scores ``[n_vars, n_sets, n_scales]`` of all sets of candidates, node by node.
 
     Moments are of the functions of all variables, those of a variable side by side, its value
-    first. Returns ``[n_vars, n_sets, n_scales]`` and ``[n_vars, n_candidates, n_scales]``. A node
-    is looked at alone here: that no cycle may close is left to the network.
+    first.
     """
     n_vars, n_candidates = choice.candidates.shape
-    members = jnp.asarray(all_subsets(n_candidates))
-    sizes = members.sum(axis=1)
+    sizes = jnp.asarray(all_subsets(n_candidates).sum(axis=1))
 
-    def node(
-        own: jax.Array, s: jax.Array, m: jax.Array, n: jax.Array, c: jax.Array, a: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def node(own: jax.Array, s: jax.Array, m: jax.Array, n: jax.Array, c: jax.Array) -> jax.Array:
         columns = c[:, None] * n_functions + jnp.arange(n_functions)
         index = jnp.concatenate([columns.ravel(), (own * n_functions)[None]])
         block, part = s[index[:, None], index[None, :]], m[index]
-        possible = ~(members & ~a).any(axis=1)
-        scores = [set_scores(block, part, n, t, sizes, n_functions) for t in scales]
-        odds = [
-            log_odds(jnp.where(possible, score + sizes * choice.log_prior_odds, -jnp.inf))
-            for score in scores
-        ]
-        looked_at = jnp.where(a[:, None], jnp.stack(odds, axis=-1), -1e4)
-        return jnp.stack(scores, axis=-1), jnp.clip(looked_at, -1e4, 1e4)
+        # One program for all scales: it is compiled once.
+        of_scale = partial(set_scores, block, part, n, sizes=sizes, n_functions=n_functions)
+        return jax.vmap(of_scale)(jnp.asarray(scales)).T
 
-    nodes = jnp.arange(n_vars)
-    return jax.vmap(node)(nodes, scatter, total, count, choice.candidates, choice.allowed)
+    return jax.vmap(node)(jnp.arange(n_vars), scatter, total, count, choice.candidates)
+
+
+def _local_log_odds(scores: jax.Array, choice: _Choice) -> jax.Array:
+    """Log-odds ``[n_vars, n_candidates, n_scores]`` of each candidate by each local score.
+
+    A node is looked at alone here: that no cycle may close is left to the network.
+    """
+    members = jnp.asarray(all_subsets(choice.candidates.shape[1]))
+    possible = ~(members & ~choice.allowed[:, None, :]).any(axis=-1)
+    log_weights = scores + (members.sum(axis=1) * choice.log_prior_odds)[:, None]
+    log_weights = jnp.where(possible[..., None], log_weights, -jnp.inf)
+    odds = jax.vmap(jax.vmap(log_odds, in_axes=-1, out_axes=-1))(log_weights)
+    return jnp.clip(jnp.where(choice.allowed[..., None], odds, -1e4), -1e4, 1e4)
 
 
 def _to_pairs(

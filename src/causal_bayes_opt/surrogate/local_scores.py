@@ -104,7 +104,7 @@ def set_scores(
     scatter: jax.Array,
     total: jax.Array,
     count: jax.Array,
-    scale: float,
+    scale: jax.Array | float,
     sizes: jax.Array,
     n_functions: int = 1,
 ) -> jax.Array:
@@ -147,7 +147,8 @@ def log_odds(log_weights: jax.Array) -> jax.Array:
     found = []
     # The last candidate is in the second half of the rows; without it, half as many are left.
     while log_weights.shape[0] > 1:
-        without, having = jnp.split(log_weights, 2)
-        found.append(jax.nn.logsumexp(having) - jax.nn.logsumexp(without))
-        log_weights = jnp.logaddexp(without, having)
+        halves = log_weights.reshape(2, -1)
+        without, having = jax.nn.logsumexp(halves, axis=1)
+        found.append(having - without)
+        log_weights = jnp.logaddexp(*halves)
     return jnp.stack(found[::-1])

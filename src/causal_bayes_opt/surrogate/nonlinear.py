@@ -69,7 +69,7 @@ def nonlinear_features(
     return Nonlinear(
         cells=jnp.stack([*saturated, 1.0 - free], axis=-1),
         pairs=jnp.concatenate([alone, _dependence(residual, values, free)], axis=-1),
-        nodes=jnp.stack([*_entropies(residual, free), *_entropies(values, free)], axis=-1),
+        nodes=_entropies(residual, values, free),
     )
 
 
@@ -161,12 +161,18 @@ def _dependence(residual: jax.Array, values: jax.Array, free: jax.Array) -> jax.
     return jnp.arcsinh(jnp.stack(found, axis=-1)) * (1.0 - jnp.eye(values.shape[1]))[..., None]
 
 
-def _entropies(values: jax.Array, free: jax.Array) -> list[jax.Array]:
-    weight = free / (free.sum(axis=0) + 1.0)
-    mean = (weight * values).sum(axis=0)
-    deviation = jnp.sqrt((weight * (values - mean) ** 2).sum(axis=0) + 1e-4)
-    root = jnp.sqrt(free.sum(axis=0) + 1.0)
-    return [jnp.arcsinh(part * root) for part in _negentropy((values - mean) / deviation, weight)]
+def _entropies(residual: jax.Array, values: jax.Array, free: jax.Array) -> jax.Array:
+    """Negentropies ``[n_vars, 4]`` of full residuals and of values, two parts each."""
+    count = free.sum(axis=0) + 1.0
+    weight = free / count
+
+    def parts(sample: jax.Array) -> jax.Array:
+        away = sample - (weight * sample).sum(axis=0)
+        deviation = jnp.sqrt((weight * away**2).sum(axis=0) + 1e-4)
+        return jnp.stack(_negentropy(away / deviation, weight))
+
+    found = jax.vmap(parts)(jnp.stack([residual, values])) * jnp.sqrt(count)
+    return jnp.arcsinh(found).reshape(4, -1).T
 
 
 def _negentropy(unit: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
