@@ -175,6 +175,13 @@ def test_validity_teaches_to_set_few_enough(starts):
     assert shares[1] > shares[0] + 0.1
 
 
+def test_the_teacher_knows_that_systems_are_linear(starts):
+    """It sets ends of ranges, as those of linear systems are best."""
+    places = np.asarray(starts.teacher.place)[np.asarray(starts.teacher.chosen)]
+    assert len(places) >= N_STARTS
+    np.testing.assert_allclose(np.abs(places), 1.0, atol=1e-6)
+
+
 # -- known failures -----------------------------------------------------------------------------
 
 

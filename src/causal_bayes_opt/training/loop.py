@@ -37,6 +37,9 @@ StepFunction: TypeAlias = Callable[
 LossFunction: TypeAlias = Callable[
     [hk.Params, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]
 ]
+GradientFunction: TypeAlias = Callable[
+    [hk.Params, Any, jax.Array], tuple[hk.Params, dict[str, jax.Array]]
+]
 
 
 @dataclass(frozen=True)
@@ -204,27 +207,37 @@ def train(
     return state.best if np.isfinite(state.best_loss) else state.average
 
 
-def make_step(
-    loss_function: LossFunction,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh | None = None,
-) -> StepFunction:
-    """The jitted step: follow the gradient of a loss on a batch.
-
-    The step's metrics hold `loss`, its parts, and `grad_norm`.
-    """
+def make_gradient(loss_function: LossFunction, mesh: Mesh | None = None) -> GradientFunction:
+    """The jitted gradient of a loss on a batch, and `loss`, its parts, and `grad_norm`."""
 
     @jax.jit
-    def step(
-        params: hk.Params, opt_state: optax.OptState, batch: Any, key: jax.Array
-    ) -> tuple[hk.Params, optax.OptState, dict[str, jax.Array]]:
+    def gradient(
+        params: hk.Params, batch: Any, key: jax.Array
+    ) -> tuple[hk.Params, dict[str, jax.Array]]:
         def loss_of(weights: hk.Params) -> tuple[jax.Array, dict[str, jax.Array]]:
             with using(mesh):
                 return loss_function(weights, batch, key)
 
         (loss, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        return grads, {"loss": loss, **parts, "grad_norm": optax.tree.norm(grads)}
+
+    return gradient
+
+
+def make_step(
+    loss_function: LossFunction,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | None = None,
+) -> StepFunction:
+    """The jitted step: follow the gradient of a loss on a batch; metrics as of `make_gradient`."""
+    gradient = make_gradient(loss_function, mesh)
+
+    @jax.jit
+    def step(
+        params: hk.Params, opt_state: optax.OptState, batch: Any, key: jax.Array
+    ) -> tuple[hk.Params, optax.OptState, dict[str, jax.Array]]:
+        grads, metrics = gradient(params, batch, key)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        metrics = {"loss": loss, **parts, "grad_norm": optax.tree.norm(grads)}
         return optax.apply_updates(params, updates), opt_state, metrics
 
     return step
@@ -340,25 +353,48 @@ def _advance(
     """The compiled step, kept for another run of the same kind."""
     if isinstance(source, OwnSteps):
         step = source.step(model, make_optimizer(config, source.updates))
-    else:
-        step = make_step(partial(source.loss, model), make_optimizer(config), mesh)
+
+        @jax.jit
+        def advance_by_own(
+            state: LoopState, batch: Any, key: jax.Array
+        ) -> tuple[LoopState, dict[str, jax.Array]]:
+            params, opt_state, metrics = step(state.params, state.opt_state, batch, key)
+            return _stepped(state, params, opt_state, config.ema_decay), metrics
+
+        return advance_by_own
+
+    # Two programs: another schedule does not compile the gradient again, which takes longest.
+    gradient, optimizer = _gradient(model, source, mesh), make_optimizer(config)
 
     @jax.jit
+    def follow(state: LoopState, grads: hk.Params) -> LoopState:
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return _stepped(state, params, opt_state, config.ema_decay)
+
     def advance(
         state: LoopState, batch: Any, key: jax.Array
     ) -> tuple[LoopState, dict[str, jax.Array]]:
-        params, opt_state, metrics = step(state.params, state.opt_state, batch, key)
-        # Early on the mean follows the weights; later it forgets at the configured rate.
-        rate = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-        average = jax.tree.map(
-            lambda old, new: rate * old + (1 - rate) * new, state.average, params
-        )
-        changed = state._replace(
-            step=state.step + 1, params=params, opt_state=opt_state, average=average
-        )
-        return changed, metrics
+        grads, metrics = gradient(state.params, batch, key)
+        return follow(state, grads), metrics
 
     return advance
+
+
+@lru_cache(maxsize=8)
+def _gradient(model: Trainable, source: Source, mesh: Mesh | None) -> GradientFunction:
+    """The compiled gradient, kept for another run on the same data."""
+    return make_gradient(partial(source.loss, model), mesh)
+
+
+def _stepped(
+    state: LoopState, params: hk.Params, opt_state: optax.OptState, ema_decay: float
+) -> LoopState:
+    """The state after a step to these weights."""
+    # Early on the mean follows the weights; later it forgets at the configured rate.
+    rate = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    average = jax.tree.map(lambda old, new: rate * old + (1 - rate) * new, state.average, params)
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state, average=average)
 
 
 def _judged(state: LoopState, loss: float) -> LoopState:
