@@ -130,13 +130,18 @@ def trained_with():
     return found
 
 
+@jax.jit
+def terms_of(params, keys, starts):
+    def one(key, start):
+        return play(key, net.PolicyNetwork(SMALL), params, start, 3, 3).terms
+
+    return jax.vmap(one)(keys, starts)
+
+
 def told(trained, starts):
     """Mean terms of the drawn actions on some starts."""
-    keys = jax.random.split(jax.random.key(5), N_STARTS)
-    steps = jax.jit(jax.vmap(lambda k, s: play(k, trained.network, trained.params, s, 3, 3)))(
-        keys, starts
-    )
-    return {name: float(term.mean()) for name, term in steps.terms._asdict().items()}
+    terms = terms_of(trained.params, jax.random.split(jax.random.key(5), N_STARTS), starts)
+    return {name: float(term.mean()) for name, term in terms._asdict().items()}
 
 
 def test_learning_from_scratch_improves_outcomes(trained_with, starts):

@@ -112,7 +112,7 @@ def test_a_run_may_begin_with_a_smaller_network(tmp_path):
 
 
 def test_another_seed_gives_other_weights():
-    assert not same(train(MODEL, DATA, CONFIG), train(MODEL, DATA, LoopConfig(8, 4, seed=1)))
+    assert not same(train(MODEL, DATA, CONFIG), train(MODEL, DATA, replace(CONFIG, seed=1)))
 
 
 def test_folder_of_another_run_is_refused_and_left_alone(tmp_path):

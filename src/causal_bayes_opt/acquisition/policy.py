@@ -27,7 +27,7 @@ from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import Intervention, make_intervention, number_text
 
-_WORTH_IT = 0.05  # of what has been gained so far
+_WORTH_IT = 0.01  # of what has been gained so far
 _CAUTION = 0.25  # deviations that certainty is worth where forecasts are approximate
 
 
@@ -69,7 +69,7 @@ def expected_improvement(
     and deviation and grows with the deviation, so that outcomes that are linear in the values set
     have its maximum over a box at a corner. Among interventions within a twentieth of the
     best, the cheapest wins, then the one that sets fewest variables. Where nothing promises a
-    twentieth of what has been gained over doing nothing, the best so far is done again: a
+    hundredth of what has been gained over doing nothing, the best so far is done again: a
     regret that small is not worth the price of looking for it. At most `max_targets` variables are
     set.
     """

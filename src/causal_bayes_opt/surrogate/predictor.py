@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import haiku as hk
@@ -244,8 +245,7 @@ class AmortizedModel(Applied):
         """Draw parameters."""
         obs, trials = jnp.zeros((4, 3)), jnp.zeros((1, 3, 2))
         rows = pad_masks(obs, trials, None, None, None)
-        params: hk.Params = jax.jit(self._transformed().init)(key, rows)
-        return params
+        return _initialiser(self)(key, rows)
 
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""
@@ -271,6 +271,12 @@ class AmortizedModel(Applied):
             return ParentSetPredictor(**asdict(config), precision=precision).joint(rows)
 
         return hk.without_apply_rng(hk.transform(forward))
+
+
+@lru_cache(maxsize=8)
+def _initialiser(model: AmortizedModel) -> Callable[[jax.Array, Rows], hk.Params]:
+    """The compiled draw of a network's parameters, kept for the next draw."""
+    return jax.jit(model._transformed().init)
 
 
 def _with_trunk(params: hk.Params, dtype: Any) -> hk.Params:
