@@ -219,9 +219,10 @@ for mesh in (None, data_mesh(8)):
 
 
 def test_eight_devices_give_the_loss_of_one():
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     found = subprocess.run(
         [sys.executable, "-c", _SHARDED],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
         check=True,
