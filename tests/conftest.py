@@ -11,12 +11,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
 )
-# Most of a test's time is compilation: programs that run once need not be fast. What takes another
-# third off is unknown to jaxlib 0.12, and XLA ends a process over a flag that it does not know.
+# Most of a test's time is compilation: programs that run once need not be fast, nor be cut into
+# parts for threads, as tests run in parallel. What takes off most is unknown to jaxlib 0.12, and
+# XLA ends a process over a flag that it does not know.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=1"
-    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    * version("jaxlib").startswith("0.10."),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
