@@ -1,6 +1,8 @@
 """One suite for every policy, and what expected improvement must get right."""
 
+from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from causal_bayes_opt.acquisition.baselines import (
     random_over_parents,
 )
 from causal_bayes_opt.acquisition.learned import LearnedPolicy, TrainedPolicy
-from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel
 from causal_bayes_opt.acquisition.policy import expected_improvement, recommend, thompson_sampling
 from causal_bayes_opt.acquisition.policy_network import PolicyConfig, PolicyNetwork
 from causal_bayes_opt.acquisition.search import MAX_TARGETS, search, tried_so_far
@@ -25,6 +27,7 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem, make_intervention
 from causal_bayes_opt.core.mechanisms import from_function, linear
 from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError, ProblemError
 from causal_bayes_opt.expert.parent_scale import parent_scale_rule
@@ -201,6 +204,47 @@ def test_state_owns_its_buffer(frame):
     buffer.add_observation(dict.fromkeys(SYSTEM.variables, 1e6))
     assert len(state.buffer) == len(frame)
     assert state.best_observed == frame["Ausbeute"].min()
+
+
+@dataclass(frozen=True)
+class LongShot:
+    """To set A to 1 is known to give -1, to set B alone gives `mean` give or take `deviation`."""
+
+    scaling: Scaling
+    mean: float
+    deviation: float
+    variables: tuple[str, ...] = ("A", "B", "Y")
+    corners_suffice: ClassVar[bool] = True
+
+    def means(self, target, candidates):
+        is_set, value = candidates.spread(candidates.values, 3)
+        on_b = (is_set[:, 1] & ~is_set[:, 0])[:, None]
+        known = np.where(is_set[:, [0]], -value[:, [0]], 0.0)
+        return np.where(on_b, self.mean + self.deviation * np.array([-1.0, 1.0]), known)
+
+    def predict(self, target, intervention):
+        (means,) = self.means(target, Candidates.of([intervention], self.variables))
+        return float(means.mean()), float(means.std()), 1.0
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "chosen"),
+    [
+        (-0.95, 0.1, {"B"}),  # improves by 0.020 and costs 0.05 / 20
+        (-0.99, 0.02, {"A"}),  # by 0.004, which nobody looks for
+        (0.8, 1.2, {"A"}),  # by 0.035, and costs 1.8 / 20
+        (0.8, 2.4, {"B"}),  # by 0.31
+    ],
+)
+def test_an_improvement_must_be_worth_its_price(monkeypatch, mean, deviation, chosen):
+    rows = pd.DataFrame({"A": [0.0, 1.0], "B": 0.0, "Y": [0.0, -1.0], "do": ["", "A"]})
+    buffer = ExperienceBuffer.from_dataframe(rows)
+    problem = Problem(("A", "B", "Y"), "Y", ranges={"A": (0.0, 1.0), "B": (0.0, 1.0)})
+    posteriors = {"Y": exact_posterior(ExperienceBuffer.from_arrays(np.eye(3)), "X2")}
+    model = LongShot(Scaling(np.zeros(3), np.ones(3)), mean, deviation)
+    monkeypatch.setattr(FIT, lambda state, key: model)
+    found = expected_improvement(AcquisitionState(buffer, problem, posteriors), jax.random.key(0))
+    assert set(found.intervention) == chosen
 
 
 def test_cheaper_of_two_equals_wins():

@@ -22,6 +22,7 @@ from causal_bayes_opt.core.scaling import Scaling
 N_MEMBERS = 24
 N_ROWS = 16  # observed rows that are followed
 _AT_ONCE, _MOST_FITTED = 32, 256  # candidates are padded to a multiple; beyond, to a power of two
+_STEPS = 8  # of a member that are room for without another compilation
 _HERD = 512  # observed rows among which those are chosen
 _MOST_ROWS = 128  # observed rows over which the target's mean is taken when nothing is set
 
@@ -255,7 +256,7 @@ def _schedule(graphs: np.ndarray, target: int, settable: Sequence[int]) -> _Sche
     distinct = sorted({step for own in steps for step in own})
     place = {step: i for i, step in enumerate(distinct)}
     length = np.array([len(own) for own in steps])
-    room = bucket(int(length.max()), 2)
+    room = bucket(int(length.max()), _STEPS)
     node, function = (np.zeros((len(graphs), room), dtype=int) for _ in range(2))
     for m, own in enumerate(steps):
         node[m, : len(own)] = [step.node for step in own]
