@@ -184,7 +184,8 @@ def causes_of(state: AcquisitionState, ranges: Mapping[str, tuple[float, float]]
 
 def _worth(best: float, means: np.ndarray) -> np.ndarray:
     """The improvement, less the part of a trial's own price that one of those to come bears."""
-    return _improvement(best, means) - (means.mean(axis=1) - best) / _HORIZON
+    price = np.asarray(means.mean(axis=1) - best)
+    return _improvement(best, means) - price / _HORIZON
 
 
 def _improvement(best: float, means: np.ndarray) -> np.ndarray:
