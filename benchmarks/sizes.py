@@ -23,7 +23,8 @@ from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.evidence import ask
 from causal_bayes_opt.training.held_out import HeldOut, generate_test_graphs
-from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.quality import quality_table, relative_drop
 
 SIZES = ((32, 2), (64, 2), (64, 4), (96, 6))

@@ -32,8 +32,9 @@ from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.cases import Judgement, held_out_cases, judge_surrogate
-from causal_bayes_opt.training.loop import LoopConfig, train
 from causal_bayes_opt.training.loop import Progress as TrainingProgress
+from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.loop_config import LoopConfig
 
 MAX_EXCESS = 0.3  # nats above exact inference
 MIN_F1_SHARE = 0.8  # of exact inference's F1

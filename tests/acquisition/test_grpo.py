@@ -14,7 +14,7 @@ from causal_bayes_opt.acquisition.features import features, no_history
 from causal_bayes_opt.acquisition.learned import load_policy
 from causal_bayes_opt.acquisition.rewards import RewardTerms, RewardWeights, reward
 from causal_bayes_opt.errors import ConfigError
-from causal_bayes_opt.training.loop import LoopConfig
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.policy_starts import StartDistribution, make_starts
 from causal_bayes_opt.training.policy_training import PolicyRun, train_policy
 

@@ -34,7 +34,8 @@ from causal_bayes_opt.training.amortized_models import (
 from causal_bayes_opt.training.data_generation import MinimalDatasetGenerator
 from causal_bayes_opt.training.generation import generate_dataset
 from causal_bayes_opt.training.loaders import SimpleDataLoader
-from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.parallel import data_mesh
 from causal_bayes_opt.training.sources import (
     Demonstrations,
@@ -203,7 +204,8 @@ import jax, numpy as np, sys
 from causal_bayes_opt.core.random_systems import SystemDistribution
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.parallel import data_mesh
 assert jax.device_count() == 8
 model = AmortizedModel(PredictorConfig(8, 1, 2, 2))

@@ -19,7 +19,8 @@ from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.checkpoints import seconds_trained
 from causal_bayes_opt.training.configuration import Stage, TrainingRun, read_run
-from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.sources import Simulated
 from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.tuning import tune

@@ -23,14 +23,8 @@ from causal_bayes_opt.surrogate.losses import (
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, ParentSetPredictor, PredictorConfig
 from causal_bayes_opt.training.data_generation import MinimalDatasetGenerator, TrainingExample
 from causal_bayes_opt.training.loaders import ExampleBatch, SimpleDataLoader
-from causal_bayes_opt.training.loop import (
-    LoopConfig,
-    Progress,
-    StepFunction,
-    make_optimizer,
-    make_step,
-    train,
-)
+from causal_bayes_opt.training.loop import Progress, train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.parallel import data_mesh, spread
 from causal_bayes_opt.training.sources import (
     Demonstrations,
@@ -38,6 +32,7 @@ from causal_bayes_opt.training.sources import (
     demonstration_loss,
     widen,
 )
+from causal_bayes_opt.training.steps import StepFunction, make_optimizer, make_step
 
 __all__ = [
     "AdvancedTrainingConfig",

@@ -21,7 +21,7 @@ from causal_bayes_opt.surrogate.network import load_pretrained, make_network
 from causal_bayes_opt.surrogate.predictor import PredictorConfig
 from causal_bayes_opt.surrogate.support import measure_support
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.loop import LoopConfig
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.policy_starts import StartDistribution
 from causal_bayes_opt.training.policy_training import PolicyRun
 

@@ -19,7 +19,8 @@ from causal_bayes_opt.surrogate.network import NetworkSurrogate, load_pretrained
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.surrogate.training import TrainingDistribution
 from causal_bayes_opt.training.held_out import HeldOutSystem
-from causal_bayes_opt.training.loop import LoopConfig, train
+from causal_bayes_opt.training.loop import train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.quality import Answer
 from causal_bayes_opt.training.speed import expert_for
 

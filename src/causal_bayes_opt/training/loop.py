@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -27,103 +26,10 @@ from causal_bayes_opt.training.checkpoints import (
     resume,
     save_checkpoint,
 )
-from causal_bayes_opt.training.parallel import everywhere, using
+from causal_bayes_opt.training.loop_config import LoopConfig
+from causal_bayes_opt.training.parallel import everywhere
 from causal_bayes_opt.training.sources import Place, Simulated, Source
-
-StepFunction: TypeAlias = Callable[
-    [hk.Params, optax.OptState, Any, jax.Array],
-    tuple[hk.Params, optax.OptState, dict[str, jax.Array]],
-]
-LossFunction: TypeAlias = Callable[
-    [hk.Params, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]
-]
-GradientFunction: TypeAlias = Callable[
-    [hk.Params, Any, jax.Array], tuple[hk.Params, dict[str, jax.Array]]
-]
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: number of steps of the schedule.
-        stop_after: end after this many of them, for a run that another run goes on from.
-        batch_size: simulated systems a step; sources of demonstrations have their own.
-        learning_rate: peak rate of AdamW; warm-up, then a cosine to zero.
-        warmup_steps: steps of the linear warm-up.
-        weight_decay: of AdamW.
-        clip_norm: gradients are scaled down to this norm.
-        accumulation: batches whose gradients are averaged before the weights change.
-        ema_decay: of the running mean of the weights, which is the result.
-        checkpoint_every: steps between checkpoints.
-        validate_every: steps between validations, where the caller gives one; 0: none.
-        patience: validations without a better one after which training ends; None: never.
-        enough: training ends at a validation that is not above this, in nats; None: never.
-        divergence: training ends when the smoothed loss is so many nats above its best.
-        max_consecutive_errors: batches in a row whose gradients are not finite that leave the
-            weights as they are (`optax.apply_if_finite`); at one more, training ends.
-        seed: of the weights and of every batch.
-    """
-
-    steps: int = 2000
-    stop_after: int | None = None
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    accumulation: int = 1
-    ema_decay: float = 0.995
-    checkpoint_every: int = 500
-    validate_every: int = 0
-    patience: int | None = None
-    enough: float | None = None
-    divergence: float = 20.0
-    max_consecutive_errors: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.checkpoint_every, self.accumulation) < 1:
-            raise ConfigError(
-                "steps, batch_size, checkpoint_every and accumulation must be at least 1"
-            )
-        if not self.learning_rate > 0 or not 0 <= self.ema_decay < 1:
-            raise ConfigError("learning_rate must be positive and ema_decay in 0 to 1")
-        if self.validate_every < 0 or (self.patience is not None and self.patience < 1):
-            raise ConfigError("validate_every cannot be negative, and patience must be at least 1")
-        if self.max_consecutive_errors < 0:
-            raise ConfigError("max_consecutive_errors cannot be negative")
-
-
-@runtime_checkable
-class OwnSteps(Protocol):
-    """A source that knows better than one gradient step a batch."""
-
-    @property
-    def updates(self) -> int:
-        """Changes of the weights in each step of the loop."""
-        ...
-
-    def step(self, model: Any, optimizer: optax.GradientTransformation) -> StepFunction:
-        """What takes the place of `make_step`; traced."""
-        ...
-
-
-class Trainable(Protocol):
-    """What the loop must know of a network; the rest is between it and its source."""
-
-    def init(self, key: jax.Array) -> hk.Params:
-        """Draw parameters."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Its configuration as JSON values."""
-        ...
-
-    def __hash__(self) -> int:
-        """Compiled steps are kept by network."""
-        ...
+from causal_bayes_opt.training.steps import OwnSteps, Trainable, make_advance, make_optimizer
 
 
 class Progress(NamedTuple):
@@ -174,7 +80,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         state = resume(folder, state, described)
     state = everywhere(state, mesh)
-    advance = _advance(model, source, _what_is_compiled(config), mesh)
+    advance = make_advance(model, source, config, mesh)
     base = jax.random.key(config.seed + 1)
     watch = _Watch(config, folder)
     started, first = time.monotonic(), int(state.step)
@@ -205,63 +111,6 @@ def train(
             speed = (done + 1 - first) / seconds
             report(Progress(done + 1, _last_step(config), loss, speed, found))
     return state.best if np.isfinite(state.best_loss) else state.average
-
-
-def make_gradient(loss_function: LossFunction, mesh: Mesh | None = None) -> GradientFunction:
-    """The jitted gradient of a loss on a batch, and `loss`, its parts, and `grad_norm`."""
-
-    @jax.jit
-    def gradient(
-        params: hk.Params, batch: Any, key: jax.Array
-    ) -> tuple[hk.Params, dict[str, jax.Array]]:
-        def loss_of(weights: hk.Params) -> tuple[jax.Array, dict[str, jax.Array]]:
-            with using(mesh):
-                return loss_function(weights, batch, key)
-
-        (loss, parts), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        return grads, {"loss": loss, **parts, "grad_norm": optax.tree.norm(grads)}
-
-    return gradient
-
-
-def make_step(
-    loss_function: LossFunction,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh | None = None,
-) -> StepFunction:
-    """The jitted step: follow the gradient of a loss on a batch; metrics as of `make_gradient`."""
-    gradient = make_gradient(loss_function, mesh)
-
-    @jax.jit
-    def step(
-        params: hk.Params, opt_state: optax.OptState, batch: Any, key: jax.Array
-    ) -> tuple[hk.Params, optax.OptState, dict[str, jax.Array]]:
-        grads, metrics = gradient(params, batch, key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, metrics
-
-    return step
-
-
-def make_optimizer(config: LoopConfig, updates: int = 1) -> optax.GradientTransformation:
-    """AdamW with clipping, warm-up and a cosine to zero; gradients averaged over batches.
-
-    `updates` is how often a step of the loop changes the weights.
-    """
-    steps = max(config.steps * updates // config.accumulation, 1)
-    warmup = min(config.warmup_steps, max(steps // 5, 1))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup, max(steps, warmup + 1), 0.0
-    )
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
-    )
-    if config.max_consecutive_errors:
-        optimizer = optax.apply_if_finite(optimizer, config.max_consecutive_errors)
-    if config.accumulation == 1:
-        return optimizer
-    return optax.MultiSteps(optimizer, config.accumulation).gradient_transformation()
 
 
 def describe_run(
@@ -337,64 +186,6 @@ def _initial(
         misses=jnp.zeros((), jnp.int32),
         place=jnp.zeros(3, jnp.int32),
     )
-
-
-def _what_is_compiled(config: LoopConfig) -> LoopConfig:
-    """The configuration with all that a step does not depend on at its default."""
-    kept = ("steps", "learning_rate", "warmup_steps", "weight_decay", "clip_norm")
-    more = ("accumulation", "ema_decay", "max_consecutive_errors")
-    return LoopConfig(**{name: getattr(config, name) for name in (*kept, *more)})
-
-
-@lru_cache(maxsize=8)
-def _advance(
-    model: Trainable, source: Source, config: LoopConfig, mesh: Mesh | None
-) -> Callable[[LoopState, Any, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
-    """The compiled step, kept for another run of the same kind."""
-    if isinstance(source, OwnSteps):
-        step = source.step(model, make_optimizer(config, source.updates))
-
-        @jax.jit
-        def advance_by_own(
-            state: LoopState, batch: Any, key: jax.Array
-        ) -> tuple[LoopState, dict[str, jax.Array]]:
-            params, opt_state, metrics = step(state.params, state.opt_state, batch, key)
-            return _stepped(state, params, opt_state, config.ema_decay), metrics
-
-        return advance_by_own
-
-    # Two programs: another schedule does not compile the gradient again, which takes longest.
-    gradient, optimizer = _gradient(model, source, mesh), make_optimizer(config)
-
-    @jax.jit
-    def follow(state: LoopState, grads: hk.Params) -> LoopState:
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return _stepped(state, params, opt_state, config.ema_decay)
-
-    def advance(
-        state: LoopState, batch: Any, key: jax.Array
-    ) -> tuple[LoopState, dict[str, jax.Array]]:
-        grads, metrics = gradient(state.params, batch, key)
-        return follow(state, grads), metrics
-
-    return advance
-
-
-@lru_cache(maxsize=8)
-def _gradient(model: Trainable, source: Source, mesh: Mesh | None) -> GradientFunction:
-    """The compiled gradient, kept for another run on the same data."""
-    return make_gradient(partial(source.loss, model), mesh)
-
-
-def _stepped(
-    state: LoopState, params: hk.Params, opt_state: optax.OptState, ema_decay: float
-) -> LoopState:
-    """The state after a step to these weights."""
-    # Early on the mean follows the weights; later it forgets at the configured rate.
-    rate = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-    average = jax.tree.map(lambda old, new: rate * old + (1 - rate) * new, state.average, params)
-    return state._replace(step=state.step + 1, params=params, opt_state=opt_state, average=average)
 
 
 def _judged(state: LoopState, loss: float) -> LoopState:

@@ -23,14 +23,11 @@ from causal_bayes_opt.acquisition.features import features, no_history
 from causal_bayes_opt.acquisition.grpo import GRPOConfig, grpo_loss, imitation_loss, roll_out
 from causal_bayes_opt.acquisition.learned import TrainedPolicy
 from causal_bayes_opt.training.checkpoints import seconds_trained
-from causal_bayes_opt.training.loop import (
-    LoopConfig,
-    Progress,
-    StepFunction,
-    train,
-)
+from causal_bayes_opt.training.loop import Progress, train
+from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.policy_starts import StartDistribution, kept_starts, make_starts
 from causal_bayes_opt.training.sources import Place
+from causal_bayes_opt.training.steps import StepFunction
 
 _HELD_OUT = 1_000_003  # added to a seed; far from any other
 
