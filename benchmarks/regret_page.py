@@ -223,16 +223,16 @@ def _plot(sections: Mapping[str, Section], folder: Path) -> None:
     figure = Figure(figsize=(3.2 * width, 2.6 * max(height, 1)))
     for place, (title, section) in enumerate(shown.items()):
         axes = figure.add_subplot(height, width, place + 1)
-        at = [i for i, name in enumerate(section.columns) if name.startswith("T=")]
+        at = {i: int(name[2:]) for i, name in enumerate(section.columns) if name.startswith("T=")}
         # Ours last, so that nothing hides it.
         for number in reversed(range(len(_ORDER))):
             cells = section.rows.get(_ORDER[number])
             if cells is None:
                 continue
-            found = [_MEAN.findall(cells[i])[0] for i in at if cells[i]]
-            regret = np.array(found).astype(np.float64)
+            there = [i for i in at if cells[i]]
+            trials = [at[i] for i in there]
+            regret = np.array([_MEAN.findall(cells[i])[0] for i in there]).astype(np.float64)
             mean, low, high = regret.clip(_LEAST).T
-            trials = CHECKPOINTS[: len(mean)]
             width_of = 2.0 if number == 0 else 1.0
             label = _ORDER[number]
             axes.plot(trials, mean, "o-", color=f"C{number}", label=label, ms=3, lw=width_of)

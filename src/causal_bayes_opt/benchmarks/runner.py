@@ -22,7 +22,7 @@ from causal_bayes_opt.expert.options import ParentScaleOptions
 from causal_bayes_opt.expert.state import ParentScaleState
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 
-CHECKPOINTS = (1, 2, 5, 10, 20)  # trials after which a recommendation is asked for
+CHECKPOINTS = (1, 2, 5, 10, 15, 20)  # trials after which a recommendation is asked for
 _SAMPLE = 5000  # rows for expected outcomes that have no closed form
 
 
