@@ -16,6 +16,7 @@ NAMES = (
     "demonstrations",
     "exact",
     "expert",
+    "first_answer",
     "network",
     "peers",
     "sampling",

@@ -18,6 +18,7 @@ from causal_bayes_opt.api import infer_parents, suggest
 from causal_bayes_opt.benchmarks.problems import named_problem
 from causal_bayes_opt.cli import main
 from causal_bayes_opt.cli_values import parse_edges, parse_ranges
+from causal_bayes_opt.core.compiled import cache_folder
 from causal_bayes_opt.errors import CausalBayesOptError, ProblemError
 
 SACHS = Path(
@@ -321,7 +322,7 @@ class TestEnvironment:
     ) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", base)
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert console.cache_folder() == tmp_path / ".cache" / "acbo"
+        assert cache_folder() == tmp_path / ".cache" / "acbo"
 
 
 @pytest.mark.skipif(not SACHS.exists(), reason="the file of Sachs et al. (2005) is not here")

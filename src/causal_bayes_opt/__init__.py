@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
     from causal_bayes_opt.api import infer_parents, suggest
     from causal_bayes_opt.core.buffer import ExperienceBuffer
+    from causal_bayes_opt.core.compiled import keep_compiled
     from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
     from causal_bayes_opt.core.sample import sample, simulator
     from causal_bayes_opt.core.scm import SCM
@@ -31,6 +32,7 @@ __all__ = [
     "Suggestion",
     "__version__",
     "infer_parents",
+    "keep_compiled",
     "load_pretrained",
     "make_intervention",
     "optimize",
@@ -55,6 +57,7 @@ _HOMES = {
     "StudyResult": "optimization",
     "Suggestion": "acquisition.policy",
     "infer_parents": "api",
+    "keep_compiled": "core.compiled",
     "load_pretrained": "surrogate.network",
     "make_intervention": "core.intervention",
     "optimize": "optimization",

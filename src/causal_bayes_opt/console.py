@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from causal_bayes_opt.core.compiled import programs_folder
 from causal_bayes_opt.errors import CausalBayesOptError, CommandLineError
 
 PROGRAM = "acbo"
@@ -55,16 +55,8 @@ def prepare_environment() -> None:
     machine; and JAX keeps what it has compiled, so that only the first call pays for it.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(programs_folder()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for this program (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification: a path that is not absolute is to be ignored.
-    root = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~")) / ".cache"
-    return root / PROGRAM
 
 
 def guarded(command: Callable[[], None], on_error: int = USER_ERROR) -> int:
