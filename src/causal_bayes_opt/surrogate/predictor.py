@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import haiku as hk
@@ -116,7 +116,10 @@ class ParentSetPredictor(hk.Module):
 
     def joint(self, rows: Rows) -> JointPosteriors:
         """Return the joint posteriors of all variables of one system."""
-        encoding = encode(rows, self.config.nonlinear)
+        return self.answer(encode(rows, self.config.nonlinear))
+
+    def answer(self, encoding: Encoding) -> JointPosteriors:
+        """Return what `joint` does, of rows that are encoded."""
         tokens = self._trunk(encoding).astype(jnp.float32)
         return self._head(tokens, encoding)
 
@@ -243,9 +246,7 @@ class AmortizedModel(Applied):
 
     def init(self, key: jax.Array) -> hk.Params:
         """Draw parameters."""
-        obs, trials = jnp.zeros((4, 3)), jnp.zeros((1, 3, 2))
-        rows = pad_masks(obs, trials, None, None, None)
-        return _initialiser(self)(key, rows)
+        return _initialiser(self.config)(key)
 
     def joint(self, params: hk.Params, rows: Rows) -> JointPosteriors:
         """Joint posteriors of all variables of one system (`vmap` over systems)."""
@@ -274,9 +275,25 @@ class AmortizedModel(Applied):
 
 
 @lru_cache(maxsize=8)
-def _initialiser(model: AmortizedModel) -> Callable[[jax.Array, Rows], hk.Params]:
+def _initialiser(config: PredictorConfig) -> Callable[[jax.Array], hk.Params]:
     """The compiled draw of a network's parameters, kept for the next draw."""
-    return jax.jit(model._transformed().init)
+    answer = hk.transform(lambda encoding: ParentSetPredictor(**asdict(config)).answer(encoding))
+
+    def draw(key: jax.Array) -> hk.Params:
+        shapes = _shapes_of_encoding(config.nonlinear)
+        return answer.init(
+            key, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        )
+
+    return jax.jit(draw)
+
+
+@lru_cache(maxsize=2)
+def _shapes_of_encoding(nonlinear: bool) -> Encoding:
+    """Shapes of what a network sees of a small system: to trace the encoding takes a second."""
+    rows = pad_masks(jnp.zeros((4, 3)), jnp.zeros((1, 3, 2)), None, None, None)
+    shapes: Encoding = jax.eval_shape(partial(encode, nonlinear=nonlinear), rows)
+    return shapes
 
 
 def _with_trunk(params: hk.Params, dtype: Any) -> hk.Params:
