@@ -212,15 +212,16 @@ def _learn(
             return (optax.apply_updates(free, updates), state), None
 
         (free, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=_STEPS)
-        # By differences: second derivatives take twice as long.
-        slope = gradient(free)
-        moved = jax.lax.map(lambda off: gradient(free + off), _APART * jnp.eye(len(free)))
-        curvature = (moved - slope) / _APART
+        # By differences: second derivatives take twice as long. In loops, so that each function is
+        # compiled once.
+        away = jnp.concatenate([jnp.zeros((1, len(free))), _APART * jnp.eye(len(free))])
+        slopes = jax.lax.map(lambda off: gradient(free + off), away)
+        slope, curvature = slopes[0], (slopes[1:] - slopes[0]) / _APART
         bends, axes = jnp.linalg.eigh(0.5 * (curvature + curvature.T))
         # The prior alone bends by 1, so that rows can only add to it at a top.
         bends = jnp.maximum(bends, 1.0)
         last = free - jnp.clip(axes @ (axes.T @ slope / bends), -1.0, 1.0)
-        before, after = loss(free), loss(last)
+        before, after = jax.lax.map(loss, jnp.stack([free, last]))
         free = jnp.where(after < before, last, free)
         drawn = free + (normals / jnp.sqrt(bends)) @ axes.T
         return jnp.fmin(before, after) + 0.5 * jnp.log(bends).sum(), free, drawn
