@@ -29,9 +29,9 @@ def keep_compiled(folder: str | Path | None = None) -> Path:
     setting of JAX as a whole, so programs of others are kept, too.
 
     Args:
-        folder: where to; by default the one of the environment's ``JAX_COMPILATION_CACHE_DIR``,
-            else ``acbo/jax`` in the user's cache folder. Programs are of this machine's processor:
-            machines of different kinds need folders of their own.
+        folder: where to; by default the one that JAX was told already
+            (``JAX_COMPILATION_CACHE_DIR``), else ``acbo/jax`` in the user's cache folder. Programs
+            are of this machine's processor: machines of different kinds need folders of their own.
 
     Returns:
         The folder.
@@ -42,7 +42,8 @@ def keep_compiled(folder: str | Path | None = None) -> Path:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    chosen = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR") or programs_folder()
+    told = getattr(jax.config, "jax_compilation_cache_dir", None)
+    chosen = folder or told or programs_folder()
     path = Path(chosen).expanduser().absolute()
     path.mkdir(parents=True, exist_ok=True)
     # JAX decides at its first compilation whether it keeps programs, and where.
