@@ -247,6 +247,18 @@ def test_an_improvement_must_be_worth_its_price(monkeypatch, mean, deviation, ch
     assert set(found.intervention) == chosen
 
 
+def test_where_nothing_helps_an_experiment_is_suggested_all_the_same(monkeypatch):
+    """Known: to set nothing is better than A, and by far better than B."""
+    rows = pd.DataFrame({"A": [0.0, -1.0], "B": 0.0, "Y": [0.0, 1.0], "do": ["", "A"]})
+    buffer = ExperienceBuffer.from_dataframe(rows)
+    problem = Problem(("A", "B", "Y"), "Y", ranges={"A": (-1.0, -0.5), "B": (0.0, 1.0)})
+    posteriors = {"Y": exact_posterior(ExperienceBuffer.from_arrays(np.eye(3)), "X2")}
+    model = LongShot(Scaling(np.zeros(3), np.ones(3)), 5.0, 0.1)
+    monkeypatch.setattr(FIT, lambda state, key: model)
+    found = expected_improvement(AcquisitionState(buffer, problem, posteriors), jax.random.key(0))
+    assert dict(found.intervention) == {"A": -0.5}
+
+
 def test_cheaper_of_two_equals_wins():
     twins = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0}, target="Y")
     frame = with_experiments(twins, 100, 10)

@@ -82,10 +82,12 @@ def expected_improvement(
     done = tried_so_far(state, model, max_targets)
     best = done.means[done.best].mean()
     found = search(state, model, partial(_worth, best), k_search, max_targets, done)
-    if found.scores.max() < _WORTH_IT * (done.means[0].mean() - best):
+    most = found.scores.max()
+    # The first of what is known is to set nothing, which is no experiment.
+    if done.best > 0 and most < _WORTH_IT * (done.means[0].mean() - best):
         reason = "nothing promises much more than the best expected outcome so far: that again"
         return _suggestion(state, model, done.candidates, done.best, reason)
-    near = np.flatnonzero(found.scores >= 0.95 * found.scores.max())
+    near = np.flatnonzero(found.scores >= most - 0.05 * abs(most))
     chosen = _cheapest(state, found, near)
     gain = float(_improvement(best, found.means[[chosen]])[0]) * _scale(state, model)
     reason = (
