@@ -12,6 +12,7 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
 from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.core.table import DO_COLUMN
 from causal_bayes_opt.surrogate.router import auto_posterior
 
@@ -24,10 +25,15 @@ def rows() -> list[dict[str, object]]:
     return [_row(mechanism, n_vars) for mechanism, n_vars in SIZES]
 
 
-def _row(mechanism: str, n_vars: int) -> dict[str, object]:
+def system_of(mechanism: str, n_vars: int) -> tuple[SCM, str]:
+    """A system, and the variable with most causes."""
     scaling = "none" if mechanism == "linear" else "iscm"
     scm = random_scm(1, n_vars, SystemDistribution(mechanisms=(mechanism,), scaling=scaling))
-    target = max(scm.variables, key=lambda name: len(scm.parents(name)))
+    return scm, max(scm.variables, key=lambda name: len(scm.parents(name)))
+
+
+def _row(mechanism: str, n_vars: int) -> dict[str, object]:
+    scm, target = system_of(mechanism, n_vars)
     pipeline = ACBOPipeline(
         SurrogateUpdate(auto_posterior),
         policy_named("auto"),

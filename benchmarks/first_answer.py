@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from causal_bayes_opt.core.random_systems import SystemDistribution, random_scm
+from benchmarks.decisions import system_of
 from causal_bayes_opt.core.sample import sample
 
 _TIMED = """
@@ -29,17 +29,12 @@ def rows() -> list[dict[str, object]]:
 
 
 def _row(mechanism: str) -> dict[str, object]:
-    scaling = "none" if mechanism == "linear" else "iscm"
-    scm = random_scm(1, N_VARS, SystemDistribution(mechanisms=(mechanism,), scaling=scaling))
-    target = max(scm.variables, key=lambda name: len(scm.parents(name)))
+    scm, target = system_of(mechanism, N_VARS)
     with TemporaryDirectory() as folder:
         file = f"{folder}/data.csv"
-        tried = {name: 1.0 for name in scm.variables if name != target}
         parts = [sample(scm, ROWS, seed=0).assign(do="")]
-        parts += [
-            sample(scm, EACH, intervention={name: value}, seed=number)
-            for number, (name, value) in enumerate(tried.items())
-        ]
+        for seed, name in enumerate(name for name in scm.variables if name != target):
+            parts.append(sample(scm, EACH, intervention={name: 1.0}, seed=seed))
         pd.concat(parts).to_csv(file, index=False)
         cold, warm = (_seconds(f"{folder}/programs", file, target) for _ in range(2))
     return {

@@ -74,8 +74,8 @@ def expected_improvement(
     linear in the values set have the maximum over a box at a corner. Among interventions within a
     twentieth of the best, the cheapest wins, then the one that sets fewest variables. Where
     nothing promises a hundredth of what has been gained over doing nothing, the best so far is
-    done again: a regret that small is not worth looking for. At most `max_targets` variables are
-    set.
+    done again (unless nothing has been gained): a regret that small is not worth looking for. At
+    most `max_targets` variables are set.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)

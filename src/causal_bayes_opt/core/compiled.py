@@ -24,7 +24,7 @@ def programs_folder() -> Path:
 def keep_compiled(folder: str | Path | None = None) -> Path:
     """Keep on disk what JAX compiles from now on, in this process and in the next.
 
-    The first answer of a process waits for the compiler, which takes far longer than the answer;
+    The first answers of a process wait for the compiler, which takes far longer than an answer;
     what an earlier process has kept is read instead. The command line does this by itself. It is a
     setting of JAX as a whole, so programs of others are kept, too.
 
