@@ -52,7 +52,8 @@ def random_over_parents(state: AcquisitionState, key: jax.Array) -> Suggestion:
 def oracle(scm: SCM, *, max_targets: int = MAX_TARGETS) -> Policy:
     """The best intervention for a known system, on up to `max_targets` variables.
 
-    Exact for linear systems of up to thirteen variables; for others by simulation and search.
+    Exact for linear systems of up to thirteen variables; for others by simulation and one search,
+    which may end in a local optimum: another key searches elsewhere.
     """
     model: OutcomeModel
     if all(m.function is None and not m.activations for m in scm.mechanisms.values()):
@@ -93,7 +94,7 @@ class KnownSystem:
         """Wrap a system."""
         d, rows = len(scm.variables), sample(scm, _ROWS, seed=0)
         noise = [
-            rows[name].to_numpy() - scm.mechanism(name).mean(rows[list(scm.parents(name))].values)
+            rows[name].to_numpy() - scm.mechanism(name).mean(rows[list(scm.mechanism(name).parents)].values)
             for name in scm.variables
         ]
         none = Scaling(np.zeros(d), np.ones(d))
@@ -121,7 +122,7 @@ class KnownSystem:
         values: dict[str, np.ndarray] = {}
         for i in topological_order(self.scm.adjacency()):
             name = self.variables[i]
-            parents = [values[parent].ravel() for parent in self.scm.parents(name)]
+            parents = [values[parent].ravel() for parent in self.scm.mechanism(name).parents]
             inputs = np.stack(parents, axis=-1) if parents else np.zeros((n * rows, 0))
             mean = np.asarray(self.scm.mechanism(name).mean(inputs)).reshape(n, rows)
             if name == target:
