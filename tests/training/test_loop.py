@@ -17,7 +17,7 @@ from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.network import TrainedModel, save_model
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
-from causal_bayes_opt.training.checkpoints import seconds_trained
+from causal_bayes_opt.training.checkpoints import log_step, seconds_trained
 from causal_bayes_opt.training.configuration import Stage, TrainingRun, read_run
 from causal_bayes_opt.training.loop import train
 from causal_bayes_opt.training.loop_config import LoopConfig
@@ -70,6 +70,15 @@ def test_seconds_of_all_processes_are_counted(tmp_path):
         (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     assert seconds_trained(tmp_path) == 2.0 + 3.0 + 4.0
     assert seconds_trained(tmp_path / "none") == 0.0
+
+
+def test_a_line_that_was_cut_off_is_no_obstacle(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    whole = json.dumps({"step": 0, "seconds": 1.5}) + "\n"
+    file.write_text(whole + '{"step": 1, "sec')
+    assert seconds_trained(tmp_path) == 1.5
+    log_step(tmp_path, 1, {"loss": 0.5}, 2.0, None)
+    assert file.read_text() == whole + json.dumps({"step": 1, "seconds": 2.0, "loss": 0.5}) + "\n"
 
 
 def test_stages_hand_on_their_weights_and_end_when_they_are_good_enough(tmp_path):

@@ -72,13 +72,16 @@ def log_step(
     seconds: float,
     validation: float | None,
 ) -> None:
-    """Append a line of metrics."""
+    """Append a line of metrics; a line that a stopped process left unfinished is cut off first."""
     record = {"step": step, "seconds": round(seconds, 3)}
     record |= {name: float(value) for name, value in metrics.items()}
     if validation is not None:
         record["validation"] = validation
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    with (folder / "metrics.jsonl").open("a+b") as file:
+        file.seek(0)
+        written = file.read()
+        file.truncate(written.rfind(b"\n") + 1)
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def seconds_trained(folder: Path) -> float:
@@ -86,7 +89,9 @@ def seconds_trained(folder: Path) -> float:
     total = 0.0
     for path in folder.rglob("metrics.jsonl"):
         last = 0.0
-        for line in path.read_text().splitlines():
+        lines = path.read_text()
+        # The last line of a process that was stopped may be a part of one.
+        for line in lines[: lines.rfind("\n") + 1].splitlines():
             seconds = float(json.loads(line)["seconds"])
             # They begin again with each process.
             total += seconds - last if seconds >= last else seconds
