@@ -16,6 +16,7 @@ from causal_bayes_opt.surrogate.network import (
     NetworkSurrogate,
     TrainedModel,
     load_pretrained,
+    model_digest,
     save_model,
 )
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
@@ -148,6 +149,31 @@ def test_broken_or_missing_files_are_refused(trained, tmp_path):
         load_pretrained(tmp_path / "other.json")
     with pytest.raises(ModelError, match="no model is called 'linear-gausian-v1'"):
         load_pretrained("linear-gausian-v1")
+
+
+def test_what_is_written_again_is_read_again(trained, tmp_path):
+    path = save_model(trained, tmp_path / "small")
+    assert load_pretrained(path) is load_pretrained(str(path))
+    other = trained.model.init(jax.random.key(7))
+    save_model(TrainedModel("small", trained.model, other, trained.card), path)
+    assert model_digest(load_pretrained(path)) != model_digest(trained)
+
+
+def test_names_may_have_dots(trained, tmp_path):
+    for name in ("mixed-0.5", "mixed-0.7"):
+        renamed = TrainedModel(name, trained.model, trained.params, trained.card)
+        path = save_model(renamed, tmp_path / name)
+        assert path == tmp_path / f"{name}.json"
+    assert load_pretrained(tmp_path / "mixed-0.5.json").name == "mixed-0.5"
+    assert (
+        sorted(file.suffix for file in tmp_path.iterdir()) == [".json"] * 2 + [".safetensors"] * 2
+    )
+
+
+def test_shipped_names_hold_where_a_folder_has_one_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "linear-gaussian-v1").mkdir()
+    assert load_pretrained("linear-gaussian-v1").name == "linear-gaussian-v1"
 
 
 def test_network_without_an_answer_says_so_and_the_router_asks_exact_inference():

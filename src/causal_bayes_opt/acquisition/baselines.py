@@ -94,7 +94,8 @@ class KnownSystem:
         """Wrap a system."""
         d, rows = len(scm.variables), sample(scm, _ROWS, seed=0)
         noise = [
-            rows[name].to_numpy() - scm.mechanism(name).mean(rows[list(scm.mechanism(name).parents)].values)
+            rows[name].to_numpy()
+            - scm.mechanism(name).mean(rows[list(scm.mechanism(name).parents)].values)
             for name in scm.variables
         ]
         none = Scaling(np.zeros(d), np.ones(d))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,13 @@ from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.intervention import make_intervention
 from causal_bayes_opt.core.padding import bucket, pad
 from causal_bayes_opt.core.scaling import Scaling
-from causal_bayes_opt.core.weights import find_header, load_weights, read_header, save_network
+from causal_bayes_opt.core.weights import (
+    find_header,
+    load_weights,
+    read_header,
+    save_network,
+    written_at,
+)
 from causal_bayes_opt.errors import ModelError
 
 FORMAT = "causal_bayes_opt.policy/1"
@@ -60,7 +66,6 @@ def save_policy(trained: TrainedPolicy, path: str | Path) -> Path:
     return save_network(path, {**header, "card": trained.card}, trained.params)
 
 
-@cache
 def load_policy(name_or_path: str | Path = DEFAULT_POLICY) -> TrainedPolicy:
     """Load a shipped policy by its name, or any by the path of its header.
 
@@ -68,6 +73,11 @@ def load_policy(name_or_path: str | Path = DEFAULT_POLICY) -> TrainedPolicy:
         ModelError: no such policy, or a file that does not fit this version, and why.
     """
     path = find_header(name_or_path, "acquisition", "policy")
+    return _loaded(path.resolve(), written_at(path))
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: Path, _written_at: tuple[int, ...]) -> TrainedPolicy:
     header = read_header(path, "policy", FORMAT, POLICY_ENCODING_VERSION)
     network = net.PolicyNetwork(net.PolicyConfig(**header["config"]))
     params = load_weights(path.with_suffix(".safetensors"))

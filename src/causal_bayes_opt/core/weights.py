@@ -57,17 +57,29 @@ def find_header(name_or_path: str | Path, floor: str, kind: str) -> Path:
     Raises:
         ModelError: there is none; the message offers the nearest name.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".json" or path.exists():
-        if not path.exists():
-            raise ModelError(f"no such {kind} file: {str(path)!r}")
-        return path
+    name = str(name_or_path)
     folder = Path(str(resources.files("causal_bayes_opt") / floor / "pretrained"))
+    shipped = folder / f"{name}.json"
+    # First: a folder here may have such a name by chance.
+    if shipped.parent == folder and shipped.is_file():
+        return shipped
+    path = Path(name_or_path)
+    if path.exists():
+        return path
+    if path.suffix == ".json":
+        raise ModelError(f"no such {kind} file: {name!r}")
     names = sorted(file.stem for file in folder.glob("*.json"))
-    if str(name_or_path) not in names:
-        hint = nearest(str(name_or_path), names)
-        raise ModelError(f"no {kind} is called {str(name_or_path)!r}{hint} (shipped: {names})")
-    return folder / f"{name_or_path}.json"
+    raise ModelError(f"no {kind} is called {name!r}{nearest(name, names)} (shipped: {names})")
+
+
+def written_at(header: Path) -> tuple[int, ...]:
+    """Numbers that change when a header or its weights are written: when, and which file it is.
+
+    What was read from them may be kept as long as these are the same.
+    """
+    files = header, header.with_suffix(".safetensors")
+    states = [file.stat() for file in files if file.exists()]
+    return tuple(number for state in states for number in (state.st_mtime_ns, state.st_ino))
 
 
 def read_header(path: Path, kind: str, form: str, encoding_version: int) -> dict[str, Any]:
@@ -96,8 +108,12 @@ def save_network(
     path: str | Path, header: Mapping[str, Any], params: Mapping[str, Mapping[str, Array]]
 ) -> Path:
     """Write ``PATH.safetensors`` and its header ``PATH.json``; return the header's path."""
-    path = Path(path).with_suffix(".json")
+    path = Path(path)
+    # Names may have dots of their own.
+    path = path if path.suffix == ".json" else path.with_name(f"{path.name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(params, path.with_suffix(".safetensors"))
-    path.write_text(json.dumps(header, indent=1) + "\n")
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(header, indent=1) + "\n")
+    os.replace(partial, path)
     return path

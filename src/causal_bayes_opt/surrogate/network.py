@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,13 @@ from scipy.special import expit, logit
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import reachable
 from causal_bayes_opt.core.scaling import Scaling
-from causal_bayes_opt.core.weights import find_header, load_weights, read_header, save_network
+from causal_bayes_opt.core.weights import (
+    find_header,
+    load_weights,
+    read_header,
+    save_network,
+    written_at,
+)
 from causal_bayes_opt.errors import MethodLimitError, ModelError, check_name
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
 from causal_bayes_opt.surrogate.encoding import ENCODING_VERSION, MAX_CANDIDATES, Rows
@@ -62,7 +68,6 @@ def save_model(trained: TrainedModel, path: str | Path) -> Path:
     return save_network(path, {**header, "card": trained.card}, trained.params)
 
 
-@cache
 def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
     """Load a shipped model by its name, or any model by the path of its header.
 
@@ -70,6 +75,11 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
         ModelError: no such model, or a file that does not fit this version, and why.
     """
     path = find_header(name_or_path, "surrogate", "model")
+    return _loaded(path.resolve(), written_at(path))
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: Path, _written_at: tuple[int, ...]) -> TrainedModel:
     header = read_header(path, "model", FORMAT, ENCODING_VERSION)
     model = make_network(header["architecture"], header["config"], header.get("temperature"))
     params = load_weights(path.with_suffix(".safetensors"))
