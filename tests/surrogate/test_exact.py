@@ -368,3 +368,7 @@ def test_edges_that_form_a_cycle_are_refused():
 def test_edge_from_a_variable_to_itself_is_refused():
     with pytest.raises(GraphError, match="nothing causes itself"):
         EdgePrior(known=(("X1", "X1"),))
+    for wrong in (("X1", "X2"), "X1", [["X1", "X2", "X3"]]):
+        with pytest.raises(GraphError, match=r"known edges are pairs \(cause, effect\)"):
+            EdgePrior(known=wrong)  # type: ignore[arg-type]
+    assert EdgePrior(known=[["X1", "X2"]]).known == (("X1", "X2"),)  # type: ignore[arg-type]

@@ -15,6 +15,16 @@ from causal_bayes_opt.errors import ConfigError, GraphError, check_name
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 
 
+def _pairs(edges: Iterable[Iterable[str]], what: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for edge in (edges,) if isinstance(edges, str) else edges:
+        names = (edge,) if isinstance(edge, str) else tuple(edge)
+        if len(names) != 2:
+            raise GraphError(f"{what} edges are pairs (cause, effect), not {edge!r}")
+        pairs.append((names[0], names[1]))
+    return tuple(pairs)
+
+
 @dataclass(frozen=True)
 class EdgePrior:
     """What is known about the edges before any row is seen.
@@ -30,8 +40,8 @@ class EdgePrior:
 
     Raises:
         ConfigError: a probability that is none, or two.
-        GraphError: edges that cannot be: a variable's own cause, an edge that is known and
-            forbidden, known edges in a cycle.
+        GraphError: edges that are no pairs of names, or cannot be: a variable's own cause, an edge
+            that is known and forbidden, known edges in a cycle.
     """
 
     edge_probability: float | None = None
@@ -49,6 +59,8 @@ class EdgePrior:
             raise ConfigError("give edge_probability or expected_parents, not both")
         if self.expected_parents is not None and not self.expected_parents > 0:
             raise ConfigError(f"expected_parents is {self.expected_parents}; it must be above 0")
+        for name in ("known", "forbidden"):
+            object.__setattr__(self, name, _pairs(getattr(self, name), name))
         for cause, effect in (*self.known, *self.forbidden):
             if cause == effect:
                 raise GraphError(f"{cause!r} -> {effect!r} is no edge: nothing causes itself")
