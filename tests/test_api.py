@@ -163,6 +163,25 @@ def test_a_problem_may_be_given_whole(frame: pd.DataFrame) -> None:
     assert suggestion.cost == 3.0
 
 
+def test_what_failed_is_not_suggested(frame: pd.DataFrame) -> None:
+    first = suggest(frame, "Y", ranges=RANGES, settable=["A", "B"]).intervention
+    options = {"ranges": RANGES, "settable": ["A", "B"]}
+    assert suggest(frame, "Y", **options, failed=[first]).intervention != first
+    with pytest.raises(UnknownNameError, match="unknown variable 'D'"):
+        suggest(frame, "Y", **options, failed=[{"D": 1.0}])
+
+
+def test_of_many_variables_that_are_not_linear_it_is_said(frame: pd.DataFrame) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, 21))
+    values[:, 20] = np.sin(3.0 * values[:, 0]) + values[:, 1] ** 2 + 0.1 * values[:, 20]
+    wide = pd.DataFrame(values, columns=[f"X{i}" for i in range(20)] + ["Y"])
+    said = "an optimum inside a range would not be found"
+    assert any(said in warning for warning in suggest(wide, "Y").warnings)
+    few = wide[["X0", "X1", "X2", "Y"]]
+    assert not any(said in warning for warning in suggest(few, "Y").warnings)
+
+
 def test_the_same_seed_gives_the_same_suggestion(frame: pd.DataFrame) -> None:
     assert suggest(frame, "Y", ranges=RANGES, seed=7) == suggest(frame, "Y", ranges=RANGES, seed=7)
 
@@ -239,7 +258,7 @@ class TestQuestionsWithoutAnAnswer:
             suggest(frame, problem=problem, direction="maximize")
         assert str(caught.value) == (
             "a problem was given, and its parts again beside it; give either the problem or "
-            "target, direction, ranges, settable and costs"
+            "target, direction, ranges, settable, costs and max_targets"
         )
 
     def test_a_problem_on_other_variables(self, frame: pd.DataFrame) -> None:

@@ -21,11 +21,7 @@ from causal_bayes_opt.cli_values import parse_edges, parse_ranges
 from causal_bayes_opt.core.compiled import cache_folder
 from causal_bayes_opt.errors import CausalBayesOptError, ProblemError
 
-SACHS = Path(
-    os.environ.get(
-        "SACHS_CSV", Path(__file__).resolve().parents[2] / "shared" / "data" / "sachs" / "sachs.csv"
-    )
-)
+SACHS = Path(os.environ.get("SACHS_CSV", "sachs.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +73,26 @@ def test_suggest_in_json(file: str, capsys: pytest.CaptureFixture[str]) -> None:
         "predicted_mean": expected.predicted_mean,
         "predicted_std": expected.predicted_std,
         "best_observed": answer["best_observed"],
+        "cost": expected.cost,
+        "reason": expected.reason,
         "warnings": list(expected.warnings),
     }
     rows = Path(file).read_text().splitlines()
     column = rows[0].split(",").index("psa")
     assert answer["best_observed"] == min(float(row.split(",")[column]) for row in rows[1:])
+
+
+def test_costs_and_the_number_of_variables_count(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cost", "aspirin=2.5", "statin=4", "--max-targets", "1"]
+    assert main(["suggest", file, *SUGGEST, *options, "--json"]) == 0
+    answer = printed_json(capsys)
+    costs = {"aspirin": 2.5, "statin": 4.0}
+    expected = suggest(file, "psa", settable=list(costs), costs=costs, max_targets=1)
+    assert answer["intervention"] == dict(expected.intervention)
+    (name,) = answer["intervention"]
+    assert answer["cost"] == costs[name]
 
 
 def test_suggest_in_words(file: str, capsys: pytest.CaptureFixture[str]) -> None:

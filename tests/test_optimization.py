@@ -37,6 +37,15 @@ def test_study_finds_the_optimum_over_several_variables(study):
     assert marginals["Z"] < min(marginals["X1"], marginals["X2"])
 
 
+def test_what_is_recommended_comes_with_its_deviation_and_warnings(study):
+    assert study.best_std > 0.5
+    assert study.warnings == ()
+    harmful = SCM.linear(["X1", "Y"], {("X1", "Y"): 1.0})
+    problem = Problem(harmful.variables, "Y", ranges={"X1": (2.0, 3.0)})
+    found = optimize(simulator(harmful), problem, sample(harmful, 60, seed=0), trials=1)
+    assert any("do nothing" in warning for warning in found.warnings)
+
+
 def test_trials_are_a_table_in_the_users_units(study):
     assert list(study.trials["trial"]) == [1, 2, 3, 4]
     assert (study.trials["error"] == "").all()

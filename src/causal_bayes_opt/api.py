@@ -100,6 +100,8 @@ def suggest(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     settable: Sequence[str] | None = None,
     costs: Mapping[str, Cost] | None = None,
+    max_targets: int | None = None,
+    failed: Sequence[Mapping[str, float]] = (),
     interventions: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     method: str = "auto",
@@ -113,11 +115,14 @@ def suggest(
     Args:
         data: see `infer_parents`.
         target: the variable to be made small or large.
-        problem: in place of `target`, `direction`, `ranges`, `settable` and `costs`.
+        problem: in place of `target`, `direction`, `ranges`, `settable`, `costs` and `max_targets`.
         direction: ``"minimize"`` or ``"maximize"``.
         ranges: lowest and highest value of what may be set; where missing, those of the rows.
         settable: what may be set; all but the target by default.
         costs: see `Problem`.
+        max_targets: most variables that the experiment may set; as many as help by default.
+        failed: experiments that gave no outcome; nothing like them is suggested while there is
+            anything else.
         interventions: see `infer_parents`.
         names: see `infer_parents`.
         method: see `infer_parents`.
@@ -132,15 +137,15 @@ def suggest(
         ConfigError: a negative seed.
     """
     buffer = read_data(data, interventions, names, ignore)
-    asked = (target, direction, ranges, settable, costs)
+    asked = (target, direction, ranges, settable, costs, max_targets)
     if problem is None:
         problem = _problem_of(buffer, *asked)
-    elif asked != (None, "minimize", None, None, None):
+    elif asked != (None, "minimize", None, None, None, None):
         raise ProblemError(
             "a problem was given, and its parts again beside it; give either the problem or "
-            "target, direction, ranges, settable and costs"
+            "target, direction, ranges, settable, costs and max_targets"
         )
-    return decide(buffer, problem, method, seed, policy, prior)[0]
+    return decide(buffer, problem, method, seed, policy, prior, failed)[0]
 
 
 def decide(
@@ -150,6 +155,7 @@ def decide(
     seed: int = 0,
     policy: str = "auto",
     prior: EdgePrior | None = None,
+    failed: Sequence[Mapping[str, float]] = (),
 ) -> tuple[Suggestion, AcquisitionState]:
     """The next experiment for a stated problem, and the state from which it was chosen.
 
@@ -161,7 +167,9 @@ def decide(
     check_seed(seed)
     choose = policy_named(policy)
     key_state, key_policy = jax.random.split(jax.random.key(seed))
+    lost = tuple(problem.checked(experiment) for experiment in failed)
     state = AcquisitionState.start(buffer, problem, surrogate, prior=prior, key=key_state)
+    state = replace(state, failed=lost)
     suggestion = choose(state, key_policy)
     warnings = (*data_warnings(buffer), *suggestion.warnings)
     return replace(suggestion, warnings=warnings), state
@@ -278,6 +286,7 @@ def _problem_of(
     ranges: Mapping[str, tuple[float, float]] | None,
     settable: Sequence[str] | None,
     costs: Mapping[str, Cost] | None,
+    max_targets: int | None,
 ) -> Problem:
     if target is None:
         raise ProblemError("nothing says what is to be optimised; give a target or a problem")
@@ -289,6 +298,7 @@ def _problem_of(
         ranges,
         None if chosen is None else tuple(chosen),
         costs,
+        max_targets,
     )
 
 

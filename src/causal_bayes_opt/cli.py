@@ -20,7 +20,7 @@ from causal_bayes_opt.cli_training import (
     add_tune,
 )
 from causal_bayes_opt.cli_validation import add_validate
-from causal_bayes_opt.cli_values import parse_edges, parse_ranges
+from causal_bayes_opt.cli_values import parse_costs, parse_edges, parse_ranges
 from causal_bayes_opt.errors import check_name
 
 if TYPE_CHECKING:
@@ -154,6 +154,21 @@ def _add_suggest(commands: Any) -> None:
         help="variables that may be set; all but the target by default",
     )
     parser.add_argument(
+        "--cost",
+        dest="costs",
+        metavar="NAME=NUMBER",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="what it costs to set a variable (default: 1); of about equals the cheapest is chosen",
+    )
+    parser.add_argument(
+        "--max-targets",
+        type=int,
+        metavar="N",
+        help="most variables that the experiment may set; as many as help by default",
+    )
+    parser.add_argument(
         "--policy",
         default="auto",
         metavar="NAME",
@@ -260,7 +275,16 @@ def _suggest(options: argparse.Namespace) -> None:
     buffer = read_data(options.file, ignore=options.ignore)
     settable = None if options.settable is None else tuple(options.settable)
     variables = tuple(buffer.get_variable_names())
-    problem = Problem(variables, options.target, options.direction, ranges, settable)
+    costs = parse_costs(options.costs)
+    problem = Problem(
+        variables,
+        options.target,
+        options.direction,
+        ranges,
+        settable,
+        costs,
+        options.max_targets,
+    )
     prior = parse_edges(options.known, options.forbidden, variables)
     suggestion, state = decide(buffer, problem, options.method, options.seed, options.policy, prior)
     if options.json:
@@ -303,6 +327,8 @@ def _suggestion_record(suggestion: Suggestion, state: AcquisitionState) -> dict[
         "predicted_mean": suggestion.predicted_mean,
         "predicted_std": suggestion.predicted_std,
         "best_observed": state.best_observed,
+        "cost": suggestion.cost,
+        "reason": suggestion.reason,
         "warnings": list(suggestion.warnings),
     }
 

@@ -35,6 +35,27 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]] | None:
     return ranges or None
 
 
+def parse_costs(texts: Sequence[str]) -> dict[str, float] | None:
+    """Read ``NAME=NUMBER`` each; a name may hold ``=`` itself. None where none is given.
+
+    Raises:
+        ProblemError: another form, or a name that is given twice.
+    """
+    costs: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = (part.strip() for part in text.rpartition("="))
+        try:
+            cost = float(number)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise ProblemError(f"--cost {text!r} is not of the form NAME=NUMBER, such as dose=2.5")
+        if name in costs:
+            raise ProblemError(f"--cost names {name!r} twice")
+        costs[name] = cost
+    return costs or None
+
+
 def parse_edges(
     known: Sequence[str], forbidden: Sequence[str], names: Sequence[str]
 ) -> EdgePrior | None:

@@ -5,7 +5,7 @@ import pytest
 
 from causal_bayes_opt.acquisition.baselines import random_choice
 from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
-from causal_bayes_opt.acquisition.policies import policy_named
+from causal_bayes_opt.acquisition.policies import POLICIES, policy_named
 from causal_bayes_opt.acquisition.policy import expected_improvement, thompson_sampling
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
@@ -94,6 +94,52 @@ def test_what_failed_is_not_suggested_again():
     failed = [done for done in tried if done.get("A", 0.0) < -0.9]
     assert len(failed) == len({tuple(done.items()) for done in failed}) < 6
     assert dict(found.best_intervention) not in failed
+
+
+def test_what_worked_before_it_failed_is_not_insisted_on():
+    tried = []
+
+    def goes_down(intervention, n, seed):
+        tried.append(tuple(intervention.items()))
+        if len(tried) > 2:
+            raise RuntimeError("no power")
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    study = pipeline()
+    study.run(goes_down, 6)
+    assert tried[0] == tried[1] == tried[2]
+    assert len(set(tried[2:])) == 4
+    # It gave outcomes, so that it is known to be good.
+    assert tuple(study.recommend().intervention.items()) == tried[0]
+
+
+def test_a_failure_that_is_told_by_hand_counts():
+    study = pipeline()
+    first = study.ask().intervention
+    study.tell_failed(first)
+    second = study.ask().intervention
+    assert second != first
+    after = study.surrogate_update_fn(study.state, {"A": 0.5}, {"A": 0.5, "B": 0.0, "Y": 0.5})
+    assert after.failed == (first,)
+    for wrong, error in (({}, DataError), ({"C": 1.0}, UnknownNameError)):
+        with pytest.raises(error):
+            study.tell_failed(wrong)
+    assert study.ask().intervention == second
+
+
+def test_a_table_of_many_outcomes_is_one_trial():
+    study = pipeline(random_choice)
+    study.tell({"A": 0.5}, sample(SYSTEM, 10, intervention={"A": 0.5}, seed=1))
+    assert list(study.run(simulator(SYSTEM), 2).trials["trial"]) == [2, 3]
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "auto"])
+def test_no_policy_sets_more_than_the_problem_allows(name):
+    problem = Problem(SYSTEM.variables, "Y", ranges=dict(PROBLEM.ranges), max_targets=1)
+    study = ACBOPipeline(SurrogateUpdate(exact_posterior), policy_named(name), ROWS, problem)
+    found = study.run(simulator(SYSTEM), 3)
+    assert not found.trials["do"].str.contains(";").any()
+    assert len(found.best_intervention) == 1
 
 
 def test_rows_that_lack_values_are_told_with_the_next_suggestion():

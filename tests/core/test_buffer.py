@@ -151,6 +151,16 @@ def test_constant_columns_and_too_few_rows_are_refused():
         Scaling.of(ExperienceBuffer.from_arrays(values[:1]))
 
 
+def test_a_zero_may_be_measured_in_any_unit():
+    for unit in (1e-6, 1.0, 1e6):
+        values = np.random.default_rng(0).normal(size=(5, 2)) * unit
+        buffer = ExperienceBuffer.from_arrays(values)
+        buffer.add_intervention({"X1": 0.0}, {"X1": 1e-9 * unit, "X2": unit})
+        assert buffer.all_rows()[0][-1, 0] == 0.0
+        with pytest.raises(DataError, match="'X1' was set to 0"):
+            buffer.add_intervention({"X1": 0.0}, {"X1": 1e-3 * unit, "X2": unit})
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -163,6 +173,8 @@ def test_constant_columns_and_too_few_rows_are_refused():
         ({"settable": ("Y",)}, ProblemError, "cannot be a settable variable"),
         ({"settable": ("A", "A")}, ProblemError, "more than once"),
         ({"costs": {"C": 1.0}}, UnknownNameError, "unknown variable in costs 'C'"),
+        ({"max_targets": 0}, ProblemError, "max_targets is 0; an experiment sets at least one"),
+        ({"max_targets": 1.5}, ProblemError, "max_targets is 1.5"),
     ],
 )
 def test_problems_that_make_no_sense_are_refused(options, error, message):

@@ -27,7 +27,7 @@ def random_choice(state: AcquisitionState, key: jax.Array) -> Suggestion:
     """A random non-empty subset of up to three settable variables, at uniform values."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     names = list(state.problem.may_set)
-    size = int(rng.integers(1, min(len(names), MAX_TARGETS) + 1))
+    size = int(rng.integers(1, min(len(names), state.at_most(MAX_TARGETS)) + 1))
     chosen = rng.choice(len(names), size=size, replace=False)
     return _at_random(
         state, [names[i] for i in sorted(chosen)], rng, "random choice of variables and values"
@@ -43,7 +43,8 @@ def random_over_parents(state: AcquisitionState, key: jax.Array) -> Suggestion:
     listed = state.posterior.top_sets(256)
     probs = np.array([p for _, p in listed])
     drawn = listed[int(rng.choice(len(listed), p=probs / probs.sum()))][0]
-    names = [name for name in state.problem.may_set if name in drawn][:MAX_TARGETS]
+    names = [name for name in state.problem.may_set if name in drawn]
+    names = names[: state.at_most(MAX_TARGETS)]
     if not names:
         names = [str(rng.choice(state.problem.may_set))]
     return _at_random(state, names, rng, "likely parents at random values")

@@ -121,7 +121,7 @@ class LearnedPolicy:
             graphs = sample_graphs(state.posteriors, state.problem.variables, N_GRAPHS, k_graphs)
         scaling = Scaling.of(state.buffer)
         asked, room = question(state, scaling)
-        chosen, place = _act(trained.network, self.max_targets)(
+        chosen, place = _act(trained.network, state.at_most(self.max_targets))(
             trained.params, _mechanisms(state, graphs, scaling, room), asked, history(state, room)
         )
         names = state.problem.variables

@@ -79,6 +79,11 @@ def seems_linear(
     return _log_odds(buffer, target, other, ranges) >= 0
 
 
+def linear_by_number(buffer: ExperienceBuffer) -> bool:
+    """Whether mechanisms are taken for linear because of their number alone, against the rows."""
+    return len(buffer.get_variable_names()) > _MOST_SMOOTH and not passes_for_linear(buffer)
+
+
 def _log_odds(
     buffer: ExperienceBuffer,
     target: str,

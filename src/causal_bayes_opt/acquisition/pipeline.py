@@ -59,7 +59,8 @@ class SurrogateUpdate:
         """
         buffer = state.buffer.copy()
         buffer.add_intervention(intervention, outcome)
-        return self.start(buffer, state.problem, state.step + 1)
+        after = self.start(buffer, state.problem, state.step + 1)
+        return replace(after, failed=state.failed)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,18 @@ class StudyResult:
             to the other.
         best_intervention: what is recommended after the last trial.
         best_value: the target's mean that is expected of it.
+        best_std: standard deviation of one outcome of it: what is not known, and noise.
         posterior: over the target's parent sets, after the last trial.
+        warnings: what the user should know before acting on the recommendation, such as that
+            nothing is expected to be better than doing nothing.
     """
 
     trials: pd.DataFrame
     best_intervention: Intervention
     best_value: float
+    best_std: float
     posterior: ParentSetPosterior
+    warnings: tuple[str, ...]
 
 
 class ACBOPipeline:
@@ -110,14 +116,14 @@ class ACBOPipeline:
         self.seed = seed
         self._buffer = experience_buffer.copy()
         self._problem = problem
-        self._step = 0
+        self._step = self._trials = 0
         self._failed: tuple[Intervention, ...] = ()
         self._state: AcquisitionState | None = None
 
     def begin(self, problem: Problem, observations: ExperienceBuffer) -> None:
         """Start a study: a problem, and rows that were observed."""
         self._problem, self._buffer = problem, observations.copy()
-        self._step, self._failed, self._state = 0, (), None
+        self._step, self._trials, self._failed, self._state = 0, 0, (), None
 
     @property
     def state(self) -> AcquisitionState:
@@ -134,16 +140,9 @@ class ACBOPipeline:
             self._state = replace(state, failed=self._failed)
         return self._state
 
-    @property
-    def _done(self) -> int:
-        """Trials so far, those that failed too: another number, another key."""
-        return self._step + len(self._failed)
-
     def ask(self) -> Suggestion:
         """The next experiment; its warnings say where rows could not be used."""
-        key = keys.seeded(self.seed, self._done)
-        suggestion = self.acquisition_model(self.state, key)
-        return replace(suggestion, warnings=(*self._buffer.warnings, *suggestion.warnings))
+        return self._warned(self.acquisition_model(self.state, self._key(self.seed)))
 
     def tell(
         self, intervention: Mapping[str, float], outcome: Mapping[str, float] | pd.DataFrame
@@ -166,11 +165,32 @@ class ACBOPipeline:
         for row in rows:
             buffer.add_intervention(intervention, row)
         self._buffer, self._step, self._state = buffer, self._step + len(rows), None
+        self._trials += 1
+
+    def tell_failed(self, intervention: Mapping[str, float]) -> None:
+        """Take note that an experiment gave no outcome.
+
+        Nothing like it is suggested again as long as there is anything else.
+
+        Raises:
+            DataError: nothing was set, or a value that is not finite.
+            UnknownNameError: a name that is not among the variables.
+        """
+        state = self.state
+        self._failed = (*self._failed, state.problem.checked(intervention))
+        self._state = replace(state, failed=self._failed)
+        self._trials += 1
 
     def recommend(self) -> Suggestion:
-        """What to do if trials ended here."""
-        key = keys.seeded(self.seed + 1, self._step)
-        return self.recommendation(self.state, key)
+        """What to do if trials ended here; its warnings are like those of `ask`."""
+        return self._warned(self.recommendation(self.state, self._key(self.seed + 1)))
+
+    def _key(self, seed: int) -> jax.Array:
+        """Another trial, another key."""
+        return keys.seeded(seed, self._trials)
+
+    def _warned(self, suggestion: Suggestion) -> Suggestion:
+        return replace(suggestion, warnings=(*self._buffer.warnings, *suggestion.warnings))
 
     def run(
         self,
@@ -200,26 +220,30 @@ class ACBOPipeline:
         problem = self.state.problem
         records: list[dict[str, Any]] = []
         errors: list[str] = []
-        for number in range(self._done, self._done + trials):
-            suggestion = self.acquisition_model(self.state, keys.seeded(self.seed, self._done))
+        for number in range(self._trials, self._trials + trials):
+            suggestion = self.acquisition_model(self.state, self._key(self.seed))
             if report is not None:
                 report(number + 1, suggestion)
             # Of its own: the user's rows may come from the same system and the same small seed.
-            words = np.random.SeedSequence((self.seed % 2**32, self._done))
+            words = np.random.SeedSequence((self.seed % 2**32, number))
             seed = int(words.generate_state(1)[0] // 2)
             outcome, error = _run(simulate, suggestion, problem, seed)
             records.append(_record(number, suggestion, problem, outcome, error))
             if outcome:
                 self.tell(suggestion.intervention, outcome)
             else:
-                self._failed = (*self._failed, suggestion.intervention)
-                self._state = replace(self.state, failed=self._failed)
+                self.tell_failed(suggestion.intervention)
             errors.append(error)
         if all(errors) and self._step == 0:
             raise DataError(f"all {trials} trials failed; the last one: {errors[-1]}")
         best = self.recommend()
         return StudyResult(
-            pd.DataFrame(records), best.intervention, best.predicted_mean, self.state.posterior
+            pd.DataFrame(records),
+            best.intervention,
+            best.predicted_mean,
+            best.predicted_std,
+            self.state.posterior,
+            best.warnings,
         )
 
 

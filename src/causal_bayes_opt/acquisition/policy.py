@@ -14,11 +14,17 @@ from scipy.special import ndtr
 from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
 from causal_bayes_opt.acquisition.discrepancy import corrected
 from causal_bayes_opt.acquisition.graph_samples import listed_sets, sample_graphs
-from causal_bayes_opt.acquisition.linearity import is_linear, standardised_evidence
+from causal_bayes_opt.acquisition.linearity import (
+    is_linear,
+    linear_by_number,
+    standardised_evidence,
+)
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.search import (
     MAX_SETTABLE,
     Found,
+    Tried,
+    like_failed,
     search,
     tried_so_far,
 )
@@ -74,17 +80,19 @@ def expected_improvement(
     linear in the values set have the maximum over a box at a corner. Among interventions within a
     twentieth of the best, the cheapest wins, then the one that sets fewest variables. Where
     nothing promises a hundredth of what has been gained over doing nothing, the best so far is
-    done again (unless nothing has been gained): a regret that small is not worth looking for. At
-    most `max_targets` variables are set.
+    done again (unless nothing has been gained, or it failed once): a regret that small is not worth
+    looking for. At most `max_targets` variables are set, fewer where the problem says so.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
     done = tried_so_far(state, model, max_targets)
     best = done.means[done.best].mean()
-    found = search(state, model, partial(_worth, best), k_search, max_targets, done)
+    failed = like_failed(state, done.candidates)
+    found = search(state, model, partial(_worth, best), k_search, max_targets, done.without(failed))
     most = found.scores.max()
     # The first of what is known is to set nothing, which is no experiment.
-    if done.best > 0 and most < _WORTH_IT * (done.means[0].mean() - best):
+    may_repeat = done.best > 0 and not failed[done.best]
+    if may_repeat and most < _WORTH_IT * (done.means[0].mean() - best):
         reason = "nothing promises much more than the best expected outcome so far: that again"
         return _suggestion(state, model, done.candidates, done.best, reason)
     near = np.flatnonzero(found.scores >= most - 0.05 * abs(most))
@@ -127,12 +135,14 @@ def recommend(
 
     Where mechanisms are not linear, less a quarter of its deviation: forecasts are approximate
     there, and the best of several hundred is a lucky one (the winner's curse). Of those within a
-    hundredth of the best, the one that sets fewest variables. Where doing nothing is better than
-    all of them, a warning says so.
+    hundredth of the best, the one that sets fewest variables. What failed counts as impossible
+    unless something like it gave outcomes, too. Where doing nothing is better than all of them, a
+    warning says so.
     """
     k_model, k_search = keys.split(key)
     model = fit_outcome_model(state, k_model)
     done = tried_so_far(state, model, max_targets)
+    state = _without_bad_luck(state, done)
     score = _expected if model.corners_suffice else _cautious
     found = search(state, model, score, k_search, max_targets, done)
     best = found.scores.max()
@@ -168,6 +178,15 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     model = SmoothOutcomeModel.fit(state.buffer, graphs, target, k_weights, ranges)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(keys.numbered(k_weights, 1))))
     return corrected(model, state.buffer, ranges, rng)
+
+
+def _without_bad_luck(state: AcquisitionState, done: Tried) -> AcquisitionState:
+    """The same without failures of what has worked as well."""
+
+    def never_worked(failed: Intervention) -> bool:
+        return not like_failed(replace(state, failed=(failed,)), done.candidates).any()
+
+    return replace(state, failed=tuple(filter(never_worked, state.failed)))
 
 
 def causes_of(state: AcquisitionState, ranges: Mapping[str, tuple[float, float]]) -> Causes:
@@ -231,7 +250,17 @@ def _suggestion(
         std,
         state.problem.cost(values),
         reason,
-        (*state.posterior.warnings, *_extrapolates(state, mean)),
+        (*state.posterior.warnings, *_too_simple(state, model), *_extrapolates(state, mean)),
+    )
+
+
+def _too_simple(state: AcquisitionState, model: OutcomeModel) -> tuple[str, ...]:
+    """Say so where outcomes are expected to be linear and rows are not."""
+    if not (model.corners_suffice and linear_by_number(state.buffer)):
+        return ()
+    return (
+        f"with {len(model.variables)} variables outcomes are expected by linear mechanisms, but "
+        "the rows do not look linear: an optimum inside a range would not be found",
     )
 
 

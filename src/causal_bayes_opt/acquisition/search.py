@@ -51,6 +51,10 @@ class Tried(NamedTuple):
         """Which of them has the best expected outcome."""
         return int(self.means.mean(axis=1).argmin())
 
+    def without(self, some: np.ndarray) -> Tried:
+        """The others; bool ``[n]``."""
+        return Tried(Candidates(*(field[~some] for field in self.candidates)), self.means[~some])
+
 
 def search(
     state: AcquisitionState,
@@ -62,6 +66,8 @@ def search(
     listed: int = MAX_TARGETS,
 ) -> Found:
     """Score interventions on up to `max_targets` of the variables that seem to matter most.
+
+    Fewer where the problem says so.
 
     Where expected outcomes are linear in what is set, all corners of the ranges of up to `listed`
     variables, and one variable more on the best of these as long as that helps. Elsewhere a grid
@@ -75,6 +81,7 @@ def search(
     """
     if max_targets < 1:
         raise ConfigError(f"max_targets is {max_targets}; an experiment sets at least one variable")
+    max_targets = state.at_most(max_targets)
     names = _most_relevant(state, model)
     columns = np.array([model.variables.index(name) for name in names])
     ends = np.array([state.range_of(name) for name in names])
@@ -115,6 +122,7 @@ def search(
 
 def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
     """What was tried within the ranges, on few enough variables; the target was not set."""
+    max_targets = state.at_most(max_targets)
     values, mask = state.buffer.all_rows()
     variables, may = state.problem.variables, state.problem.may_set
     ends = np.array([state.range_of(v) if v in may else (np.inf, -np.inf) for v in variables])

@@ -118,6 +118,11 @@ class AcquisitionState:
         low, high = self.outcome_range
         return low if self.problem.direction == "minimize" else high
 
+    def at_most(self, max_targets: int) -> int:
+        """How many variables an experiment may set: what is given, or less by the problem."""
+        limit = self.problem.max_targets
+        return max_targets if limit is None else min(max_targets, limit)
+
     def range_of(self, name: str) -> tuple[float, float]:
         """The range in which a variable may be set: the problem's, or what was observed.
 

@@ -92,8 +92,9 @@ class ExperienceBuffer:
         levels, measured = _row_values(intervention, names), _row_values(outcome, names)
         mask = ~np.isnan(levels)
         for i in np.flatnonzero(mask & ~np.isnan(measured)):
-            # Room for an outcome in float32; relative, so that it is the same in any unit.
-            if not math.isclose(measured[i], levels[i], rel_tol=1e-5):
+            # Room for an outcome in float32, and for a zero that was measured; in any unit.
+            same = math.isclose(measured[i], levels[i], rel_tol=1e-5)
+            if not same and abs(measured[i] - levels[i]) > 1e-6 * self._width(int(i)):
                 raise DataError(
                     f"{names[i]!r} was set to {levels[i]:g} but its outcome is {measured[i]:g}"
                 )
@@ -102,6 +103,12 @@ class ExperienceBuffer:
                 "the outcome measures nothing but what was set; give at least the target"
             )
         self._append(names, np.where(mask, levels, measured)[None, :], mask[None, :])
+
+    def _width(self, column: int) -> float:
+        """Over how much a variable has varied so far."""
+        values = self._log.values[: self._length, column] if self._length else np.zeros(1)
+        known = values[np.isfinite(values)]
+        return float(np.ptp(known)) if len(known) else 0.0
 
     @classmethod
     def from_dataframe(cls, frame: pd.DataFrame, ignore: Iterable[str] = ()) -> ExperienceBuffer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, TypeAlias
 
 from pyrsistent import PMap, pmap
@@ -40,9 +41,11 @@ class Problem:
             None leaves them to the data (the range observed).
         settable: the variables that may be set; None means all but the target.
         costs: a constant, or a function of the value, per settable variable; missing ones cost 1.
+        max_targets: most variables that one experiment may set; None means as many as help.
 
     Raises:
-        ProblemError: no variables, duplicates, a bad direction, range or settable set.
+        ProblemError: no variables, duplicates, a bad direction, range or settable set, or a
+            `max_targets` below 1.
         UnknownNameError: a name that is not among the variables.
     """
 
@@ -52,6 +55,7 @@ class Problem:
     ranges: Mapping[str, tuple[float, float]] | None = None
     settable: tuple[str, ...] | None = None
     costs: Mapping[str, Cost] | None = None
+    max_targets: int | None = None
 
     def __post_init__(self) -> None:
         names = _unique(self.variables, "variable")
@@ -73,6 +77,9 @@ class Problem:
         if self.target in settable:
             raise ProblemError(f"the target {self.target!r} cannot be a settable variable")
         object.__setattr__(self, "settable", settable)
+        most = self.max_targets
+        if most is not None and not (isinstance(most, Integral) and most >= 1):
+            raise ProblemError(f"max_targets is {most!r}; an experiment sets at least one variable")
         # The problem keeps what it checked, whatever the caller does with the mappings later.
         if self.ranges is not None:
             object.__setattr__(self, "ranges", pmap(self._checked_ranges(self.ranges)))
@@ -119,6 +126,19 @@ class Problem:
                     )
             total += float(cost)
         return total
+
+    def checked(self, intervention: Mapping[str, float]) -> Intervention:
+        """An intervention that can be one in this problem, whatever its ranges say.
+
+        Raises:
+            DataError: nothing is set, or a value is not finite.
+            UnknownNameError: a name that is not among the variables.
+        """
+        for name in intervention:
+            check_name(name, self.variables, "variable")
+        if not intervention:
+            raise DataError("an experiment must set at least one variable")
+        return make_intervention(intervention)
 
     def _checked_ranges(
         self, ranges: Mapping[str, tuple[float, float]]

@@ -214,7 +214,8 @@ def _elements(
     members = beliefs.members[list(active)]
     mass = weights[list(active)]
     found: dict[tuple[int, ...], float] = {}
-    for size in range(1, min(beliefs.options.max_targets, len(settable)) + 1):
+    limit = problem.max_targets or len(settable)
+    for size in range(1, min(beliefs.options.max_targets, len(settable), limit) + 1):
         joint = {
             subset
             for row in np.unique(members[:, settable], axis=0)
