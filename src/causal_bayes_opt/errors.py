@@ -54,6 +54,14 @@ class OptionalDependencyError(CausalBayesOptError):
     """A feature whose optional dependency is not installed."""
 
 
+def check_sizes(hidden_dim: int, num_layers: int, num_heads: int) -> None:
+    """Raise `ConfigError` unless a network of attention can have these sizes."""
+    if min(hidden_dim, num_layers, num_heads) < 1:
+        raise ConfigError("hidden_dim, num_layers and num_heads must be at least 1")
+    if hidden_dim % num_heads:
+        raise ConfigError(f"num_heads is {num_heads}; it must divide hidden_dim, {hidden_dim}")
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return ``"; did you mean 'X1'?"`` for the closest of `options`, or an empty string."""
     names = [str(option) for option in options]

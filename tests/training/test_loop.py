@@ -18,7 +18,12 @@ from causal_bayes_opt.surrogate.network import TrainedModel, save_model
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
 from causal_bayes_opt.training.checkpoints import log_step, seconds_trained
-from causal_bayes_opt.training.configuration import Stage, TrainingRun, read_run
+from causal_bayes_opt.training.configuration import (
+    Stage,
+    TrainingRun,
+    read_policy_run,
+    read_run,
+)
 from causal_bayes_opt.training.loop import train
 from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.sources import Simulated
@@ -243,6 +248,33 @@ def test_run_file_with_other_numbers_is_refused_by_name(key, value, told, tmp_pa
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(ConfigError, match=f"loop: {key} must be {told}"):
         read_run(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"stages": 5}, "stages must be a list"),
+        ({"stages": [{"systems": [{}], "steps": True}]}, "steps must be a whole number"),
+        ({"stages": [{"systems": [{}], "steps": 2, "promote_at": "low"}]}, "promote_at must be"),
+        ({"start": 5}, "start must be the name or path of a model, not 5"),
+        ({"systems": [{"n_vars": [3]}]}, "systems: not enough values"),
+        ({"network": {"hidden_dim": 0}}, "hidden_dim, num_layers and num_heads must be at least 1"),
+        ({"network": {"hidden_dim": 10, "num_heads": 4}}, "it must divide hidden_dim, 10"),
+        ({"loop": {"clip_norm": 0.0}}, "clip_norm must be positive"),
+        ({"loop": {"warmup_steps": -1}}, "warmup_steps cannot be negative"),
+    ],
+)
+def test_run_file_with_impossible_values_is_refused_by_name(change, told, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"systems": [{}], **change}))
+    with pytest.raises(ConfigError, match=told):
+        read_run(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("n_starts", ["many", None, 2.5, -3])
+def test_policy_run_needs_a_number_of_starts(n_starts, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"n_starts": n_starts}))
+    with pytest.raises(ConfigError, match="n_starts"):
+        read_policy_run(tmp_path / "run.json")
 
 
 def test_tuning_goes_on_with_its_study(tmp_path):

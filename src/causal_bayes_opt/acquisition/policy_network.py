@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from causal_bayes_opt.acquisition.features import N_FEATURES, POLICY_ENCODING_VERSION
-from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.errors import check_sizes
 
 _LOG_2PI = 1.8378770664093453
 
@@ -45,12 +45,7 @@ class PolicyConfig:
     num_heads: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.hidden_dim, self.num_layers, self.num_heads) < 1:
-            raise ConfigError("hidden_dim, num_layers and num_heads must be at least 1")
-        if self.hidden_dim % self.num_heads:
-            raise ConfigError(
-                f"num_heads is {self.num_heads}; it must divide hidden_dim, {self.hidden_dim}"
-            )
+        check_sizes(self.hidden_dim, self.num_layers, self.num_heads)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from causal_bayes_opt.errors import check_sizes
 from causal_bayes_opt.surrogate.encoding import (
     ENCODING_VERSION,
     MAX_CANDIDATES,
@@ -38,6 +39,9 @@ class AxialConfig:
     hidden_dim: int = 64
     num_layers: int = 4
     num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        check_sizes(self.hidden_dim, self.num_layers, self.num_heads)
 
 
 class AxialPredictor(hk.Module):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.errors import ConfigError, check_sizes
 from causal_bayes_opt.surrogate.encoding import (
     ENCODING_VERSION,
     Encoding,
@@ -50,6 +50,9 @@ class PredictorConfig:
     stream: int = 0
 
     def __post_init__(self) -> None:
+        check_sizes(self.hidden_dim, self.num_layers, self.num_heads)
+        if self.rank < 1:
+            raise ConfigError(f"rank is {self.rank}; it must be at least 1")
         if self.stream < 0:
             raise ConfigError(f"stream is {self.stream}; it cannot be negative")
         if self.stream and not self.nonlinear:

@@ -83,14 +83,19 @@ def read_run(path: str | Path) -> TrainingRun:
     _refuse_unknown(data, _KEYS, "the configuration")
     architecture = data.get("architecture", "pairs")
     check_name(architecture, _SIZES, "architecture")
+    start, stages = data.get("start"), data.get("stages", ())
+    if not (start is None or isinstance(start, str)):
+        raise ConfigError(f"start must be the name or path of a model, not {start!r}")
+    if not isinstance(stages, list | tuple):
+        raise ConfigError(f"stages must be a list of JSON objects, not {stages!r}")
     size: Any = _build(_SIZES[architecture], data.get("network", {}), "network")
     return TrainingRun(
         name=str(data.get("name", Path(path).stem)),
         model=make_network(architecture, dataclasses.asdict(size)),
         distribution=_distribution(data, {}, "the configuration"),
         loop=_build(LoopConfig, data.get("loop", {}), "loop"),
-        start=data.get("start"),
-        stages=tuple(_stage(part, data) for part in data.get("stages", ())),
+        start=start,
+        stages=tuple(_stage(part, data) for part in stages),
     )
 
 
@@ -105,7 +110,9 @@ def read_policy_run(path: str | Path) -> PolicyRun:
     """
     data = dict(_read(path))
     _refuse_unknown(data, [f.name for f in dataclasses.fields(PolicyRun)], "the configuration")
-    starts, grpo = dict(data.get("starts", {})), dict(data.get("grpo", {}))
+    starts, grpo = (_object(data.get(key, {}), key) for key in ("starts", "grpo"))
+    n_starts = data.get("n_starts", PolicyRun.n_starts)
+    _refuse_other_numbers("n_starts", n_starts, "int", "the configuration")
     if "systems" in starts:
         starts["systems"] = _build(SystemDistribution, starts["systems"], "systems")
     if "rewards" in grpo:
@@ -115,7 +122,7 @@ def read_policy_run(path: str | Path) -> PolicyRun:
         name=str(data.get("name", Path(path).stem)),
         network=_build(PolicyConfig, data.get("network", {}), "network"),
         starts=_build(StartDistribution, starts, "starts"),
-        n_starts=int(data.get("n_starts", PolicyRun.n_starts)),
+        n_starts=n_starts,
         grpo=_build(GRPOConfig, grpo, "grpo"),
         imitation=None if imitation is None else _build(LoopConfig, imitation, "imitation"),
         loop=_build(LoopConfig, data.get("loop", {}), "loop"),
@@ -135,10 +142,11 @@ def _read(path: str | Path) -> Mapping[str, Any]:
 
 
 def _stage(data: Any, run: Mapping[str, Any]) -> Stage:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"a stage must be a JSON object, not {data!r}")
+    data = _object(data, "a stage")
     _refuse_unknown(data, (*_MIXTURE, "steps", "promote_at"), "a stage")
-    if not isinstance(data.get("steps"), int) or data["steps"] < 1:
+    _refuse_other_numbers("promote_at", data.get("promote_at"), "float | None", "a stage")
+    _refuse_other_numbers("steps", data.get("steps"), "int", "a stage")
+    if data["steps"] < 1:
         raise ConfigError("a stage needs steps, a number of at least 1")
     return Stage(_distribution(data, run, "a stage"), data["steps"], data.get("promote_at"))
 
@@ -203,8 +211,7 @@ def _history(start: str) -> dict[str, Any]:
 
 
 def _build(kind: type[T], data: Any, where: str) -> T:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} must be a JSON object, not {data!r}")
+    data = _object(data, where)
     types = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     _refuse_unknown(data, types, where)
     for key, value in data.items():
@@ -212,8 +219,14 @@ def _build(kind: type[T], data: Any, where: str) -> T:
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     try:
         return kind(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _object(data: Any, where: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} must be a JSON object, not {data!r}")
+    return dict(data)
 
 
 def _refuse_other_numbers(key: str, value: Any, wanted: str, where: str) -> None:

@@ -57,5 +57,8 @@ class LoopConfig:
             raise ConfigError("learning_rate must be positive and ema_decay in 0 to 1")
         if self.validate_every < 0 or (self.patience is not None and self.patience < 1):
             raise ConfigError("validate_every cannot be negative, and patience must be at least 1")
-        if self.max_consecutive_errors < 0:
-            raise ConfigError("max_consecutive_errors cannot be negative")
+        for name in ("max_consecutive_errors", "warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} cannot be negative")
+        if not self.clip_norm > 0 or (self.stop_after is not None and self.stop_after < 1):
+            raise ConfigError("clip_norm must be positive, and stop_after at least 1")

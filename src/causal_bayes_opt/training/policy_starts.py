@@ -46,6 +46,7 @@ class StartDistribution:
         rows_per_variable: fewest and most earlier experiments on each variable but the target.
         settable: share of the variables that may be set.
         reach: smallest and largest half-width of a range, in observed deviations.
+        max_targets: most variables that may be set at once; `train_policy` takes GRPO's.
     """
 
     systems: SystemDistribution = field(default_factory=SystemDistribution)
@@ -53,6 +54,7 @@ class StartDistribution:
     rows_per_variable: tuple[int, int] = (0, 3)
     settable: float = 0.85
     reach: tuple[float, float] = (1.0, 4.0)
+    max_targets: int = 3
 
     @property
     def design(self) -> DesignDistribution:
@@ -142,7 +144,7 @@ def _start(
     key = jax.random.key(int(rng.integers(2**31)))
     # Asking the data whether mechanisms are linear takes longer than all the rest.
     state = replace(AcquisitionState.start(buffer, problem, exact_posterior, key=key), linear=True)
-    best = oracle(scm)(state, key).predicted_mean
+    best = oracle(scm, max_targets=distribution.max_targets)(state, key).predicted_mean
     observed = LinearOutcomeModel.of_system(scm).predict(problem.target, {})[0]
     unit = problem.sign / scaling.stds[target]
     if unit * (observed - best) < _LEAST_SPAN:
@@ -195,7 +197,14 @@ def _problem(
         low, high = scaling.means[i] + scaling.stds[i] * (centre + half * np.array([-1.0, 1.0]))
         ranges[name] = (float(low), float(high))
     direction = "minimize" if rng.random() < 0.5 else "maximize"
-    return Problem(names, scm.target, direction, ranges, tuple(settable))  # type: ignore[arg-type]
+    return Problem(
+        names,
+        scm.target,
+        direction,  # type: ignore[arg-type]
+        ranges,
+        tuple(settable),
+        max_targets=distribution.max_targets,
+    )
 
 
 def _standardised(

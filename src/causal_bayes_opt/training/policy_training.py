@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from causal_bayes_opt.acquisition.episodes import Start, greedy_improvements
 from causal_bayes_opt.acquisition.features import features, no_history
 from causal_bayes_opt.acquisition.grpo import GRPOConfig, grpo_loss, imitation_loss, roll_out
 from causal_bayes_opt.acquisition.learned import TrainedPolicy
+from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.training.checkpoints import seconds_trained
 from causal_bayes_opt.training.loop import Progress, train
 from causal_bayes_opt.training.loop_config import LoopConfig
@@ -54,6 +55,10 @@ class PolicyRun:
     imitation: LoopConfig | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
 
+    def __post_init__(self) -> None:
+        if self.n_starts < 1:
+            raise ConfigError(f"n_starts is {self.n_starts}; it must be at least 1")
+
 
 def train_policy(
     run: PolicyRun,
@@ -68,8 +73,10 @@ def train_policy(
     """
     began = time.perf_counter() - (0.0 if folder is None else seconds_trained(folder))
     network = net.PolicyNetwork(run.network)
-    starts = kept_starts(run.starts, run.n_starts, run.loop.seed, folder)
-    held_out = make_starts(run.starts, max(run.n_starts // 8, 16), run.loop.seed + _HELD_OUT)
+    # Teacher and optimum set no more variables than the policy may.
+    distribution = replace(run.starts, max_targets=run.grpo.max_targets)
+    starts = kept_starts(distribution, run.n_starts, run.loop.seed, folder)
+    held_out = make_starts(distribution, max(run.n_starts // 8, 16), run.loop.seed + _HELD_OUT)
     key = jax.random.key(run.loop.seed)
 
     def shortfall(params: hk.Params) -> float:
@@ -91,7 +98,7 @@ def train_policy(
     reference = network.init(key) if params is None else params
     episodes = Episodes(starts, reference, run.grpo, run.loop)
     params = stage("grpo", episodes, run.loop, reference)
-    chosen, place = disagreement(network, params, held_out)
+    chosen, place = disagreement(network, params, held_out, run.grpo.max_targets)
     measured |= {
         "shortfall": round(shortfall(params), 4),
         "differs_from_teacher": round(chosen, 4),
@@ -189,7 +196,7 @@ class Episodes:
 
 
 def disagreement(
-    network: net.PolicyNetwork, params: hk.Params, starts: Start
+    network: net.PolicyNetwork, params: hk.Params, starts: Start, max_targets: int
 ) -> tuple[float, float]:
     """How far first decisions are from the teacher's.
 
@@ -200,7 +207,9 @@ def disagreement(
     seen = jax.jit(_first_sight)(starts)
     found = jax.vmap(partial(network.apply, params))(seen, starts.asked.present)
     action = net.Action((found.logits > 0) & starts.asked.settable, found.mean)
-    done = jax.vmap(partial(net.legal, max_targets=3))(action, found, starts.asked.settable)
+    done = jax.vmap(partial(net.legal, max_targets=max_targets))(
+        action, found, starts.asked.settable
+    )
     other = (done.chosen != starts.teacher.chosen).any(axis=1)
     both = done.chosen & starts.teacher.chosen & ~other[:, None]
     away = jnp.where(both, jnp.abs(done.place - starts.teacher.place), 0.0)
