@@ -1,4 +1,4 @@
-"""Training on demonstrations: the plan's names, and what each option changes."""
+"""Training on demonstrations: the public names, and what each option changes."""
 
 import json
 import os

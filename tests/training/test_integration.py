@@ -1,4 +1,4 @@
-"""The model in the loop of experiments, with the names of the plan's interface."""
+"""The model in the loop of experiments, by the public names of the integration."""
 
 import jax
 import numpy as np

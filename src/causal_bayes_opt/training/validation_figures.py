@@ -100,7 +100,7 @@ def _break_even(content: Mapping[str, Any]) -> Figure:
         plan["break_even"],
         color=CHANCE,
         linestyle=":",
-        label=f"the plan's guess at {plan['speedup']:g} times",
+        label=f"the design target at {plan['speedup']:g} times",
     )
     most = content["criteria"]["max_break_even"]
     axis.axvline(most, color=EXACT, linestyle="--", label=f"asked: at most {most:,.0f}")

@@ -261,7 +261,7 @@ def _costs(cost: Mapping[str, Any]) -> str:
         ],
         ["even after so many graphs", _interval(cost["break_even"])],
         [
-            "the plan's guess",
+            "the design target",
             f"{cost['plan']['break_even']:.0f} graphs at {cost['plan']['speedup']:g} times",
         ],
     ]
