@@ -46,6 +46,16 @@ def test_what_is_recommended_comes_with_its_deviation_and_warnings(study):
     assert any("do nothing" in warning for warning in found.warnings)
 
 
+def test_by_hand_it_is_the_same_study(study):
+    begun = acbo.study(PROBLEM, OBSERVED, seed=1)
+    first = begun.ask()
+    assert ";".join(v for v in SYSTEM.variables if v in first.intervention) == study.trials["do"][0]
+    assert first.predicted_mean == study.trials["predicted_mean"][0]
+    begun.tell(first.intervention, study.trials.iloc[0][list(SYSTEM.variables)])
+    second = begun.ask()
+    assert second.predicted_mean == study.trials["predicted_mean"][1]
+
+
 def test_trials_are_a_table_in_the_users_units(study):
     assert list(study.trials["trial"]) == [1, 2, 3, 4]
     assert (study.trials["error"] == "").all()

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from causal_bayes_opt.acquisition.pipeline import ACBOPipeline
     from causal_bayes_opt.acquisition.policy import Suggestion
     from causal_bayes_opt.acquisition.state import AcquisitionState
     from causal_bayes_opt.api import infer_parents, suggest
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
     from causal_bayes_opt.core.sample import sample, simulator
     from causal_bayes_opt.core.scm import SCM
     from causal_bayes_opt.errors import CausalBayesOptError
-    from causal_bayes_opt.optimization import StudyResult, optimize
+    from causal_bayes_opt.optimization import StudyResult, optimize, study
     from causal_bayes_opt.surrogate.network import load_pretrained
     from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
     from causal_bayes_opt.surrogate.protocol import EdgePrior
 
 __all__ = [
     "SCM",
+    "ACBOPipeline",
     "AcquisitionState",
     "CausalBayesOptError",
     "EdgePrior",
@@ -38,6 +40,7 @@ __all__ = [
     "optimize",
     "sample",
     "simulator",
+    "study",
     "suggest",
 ]
 
@@ -47,6 +50,7 @@ __version__ = version("causal-bayes-opt")
 # what NumPy's BLAS and JAX read at their first import before they are imported.
 _HOMES = {
     "SCM": "core.scm",
+    "ACBOPipeline": "acquisition.pipeline",
     "AcquisitionState": "acquisition.state",
     "CausalBayesOptError": "errors",
     "EdgePrior": "surrogate.protocol",
@@ -63,6 +67,7 @@ _HOMES = {
     "optimize": "optimization",
     "sample": "core.sample",
     "simulator": "core.sample",
+    "study": "optimization",
     "suggest": "api",
 }
 

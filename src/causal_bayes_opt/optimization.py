@@ -17,7 +17,41 @@ from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 from causal_bayes_opt.surrogate.router import surrogate_named
 
-__all__ = ["StudyResult", "optimize"]
+__all__ = ["StudyResult", "optimize", "study"]
+
+
+def study(
+    problem: Problem,
+    observations: Data,
+    seed: int = 0,
+    surrogate: str | Surrogate = "auto",
+    policy: str | Policy = "auto",
+    *,
+    prior: EdgePrior | None = None,
+) -> ACBOPipeline:
+    """A study by hand: `ask` it for an experiment, run that, `tell` it the outcome, and again.
+
+    ``tell_failed`` where there was none, and ``recommend`` when trials end.
+
+    Args:
+        problem: target, direction, what may be set, ranges, costs.
+        observations: rows to begin with; see `infer_parents`. They are not changed.
+        seed: the same seed and the same outcomes give the same study.
+        surrogate: a method of `infer_parents`, or any surrogate.
+        policy: ``"auto"``, another name of `acquisition.policies.POLICIES`, or any policy.
+        prior: what is known about the edges beforehand; see `EdgePrior`.
+
+    Raises:
+        ConfigError: an impossible seed.
+        DataError: observations that cannot be used.
+        UnknownNameError: no such surrogate or policy, or a target that the rows do not have.
+    """
+    check_seed(seed)
+    believe = surrogate_named(surrogate) if isinstance(surrogate, str) else surrogate
+    choose = policy_named(policy) if isinstance(policy, str) else policy
+    buffer = read_data(observations)
+    check_question(buffer, problem.target)
+    return ACBOPipeline(SurrogateUpdate(believe, seed, prior), choose, buffer, problem, seed=seed)
 
 
 def optimize(
@@ -41,12 +75,12 @@ def optimize(
         simulate: the system, ``(intervention or None, n, seed) -> DataFrame`` of n rows with a
             column for each variable.
         problem: target, direction, what may be set, ranges, costs.
-        observations: rows to begin with; see `infer_parents`. They are not changed.
+        observations: see `study`.
         trials: how many experiments may be made.
         seed: the same seed, and a system that follows its own, give the same study.
-        surrogate: a method of `infer_parents`, or any surrogate.
-        policy: ``"auto"``, another name of `acquisition.policies.POLICIES`, or any policy.
-        prior: what is known about the edges beforehand; see `EdgePrior`.
+        surrogate: see `study`.
+        policy: see `study`.
+        prior: see `study`.
         report: called with the number of each trial and what is tried in it.
 
     Raises:
@@ -55,12 +89,5 @@ def optimize(
         ProblemError: nothing may be set, an impossible range, or other variables than the rows'.
         UnknownNameError: no such surrogate or policy.
     """
-    check_seed(seed)
-    believe = surrogate_named(surrogate) if isinstance(surrogate, str) else surrogate
-    choose = policy_named(policy) if isinstance(policy, str) else policy
-    buffer = read_data(observations)
-    check_question(buffer, problem.target)
-    pipeline = ACBOPipeline(
-        SurrogateUpdate(believe, seed, prior), choose, buffer, problem, seed=seed
-    )
-    return pipeline.run(simulate, trials, report)
+    begun = study(problem, observations, seed, surrogate, policy, prior=prior)
+    return begun.run(simulate, trials, report)
