@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 
 from causal_bayes_opt import console
+from causal_bayes_opt.acquisition.policies import POLICIES
 from causal_bayes_opt.api import infer_parents, suggest
 from causal_bayes_opt.benchmarks.problems import named_problem
-from causal_bayes_opt.cli import main
+from causal_bayes_opt.cli import METHODS, main
 from causal_bayes_opt.cli_values import parse_edges, parse_ranges
 from causal_bayes_opt.core.compiled import cache_folder
 from causal_bayes_opt.errors import CausalBayesOptError, ProblemError
+from causal_bayes_opt.surrogate.router import SURROGATES
 
 SACHS = Path(os.environ.get("SACHS_CSV", "sachs.csv"))
 
@@ -93,6 +95,13 @@ def test_costs_and_the_number_of_variables_count(
     assert answer["intervention"] == dict(expected.intervention)
     (name,) = answer["intervention"]
     assert answer["cost"] == costs[name]
+
+
+def test_every_method_and_policy_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(METHODS) == set(SURROGATES)
+    assert main(["suggest", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(name in told for name in POLICIES)
 
 
 def test_suggest_in_words(file: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ import pandas as pd
 from causal_bayes_opt.core import table
 from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.core.mechanisms import ACTIVATION_CODES, NOISE_FAMILIES
+from causal_bayes_opt.core.padding import bucket
 from causal_bayes_opt.core.precision import full_precision
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import DataError, GraphError, MethodLimitError, check_name
@@ -245,7 +246,7 @@ _jitted_noise = jax.jit(_noise, static_argnums=1)
 def _named_noise(scm: SCM, n: int, seed: int) -> np.ndarray:
     """Noise ``[n, n_vars]`` of a named system: that of system 0 in a batch with the same key."""
     d = len(scm.variables)
-    room_d, room_n = _bucket(d, 8), _bucket(n, 64)
+    room_d, room_n = bucket(d, 8), bucket(n, 64)
     family, scale, df = np.zeros(room_d, np.int32), np.zeros(room_d), np.full(room_d, 5.0)
     for j, name in enumerate(scm.variables):
         own = scm.mechanisms[name].noise
@@ -260,11 +261,3 @@ def _named_noise(scm: SCM, n: int, seed: int) -> np.ndarray:
         jnp.asarray(df, jnp.float32),
     )
     return np.asarray(unit, dtype=np.float64)[:n, :d] * scale[:d]
-
-
-def _bucket(n: int, smallest: int) -> int:
-    """The next power of two times `smallest`, so that few sizes are ever compiled."""
-    size = smallest
-    while size < n:
-        size *= 2
-    return size

@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import reachable
+from causal_bayes_opt.core.padding import bucket
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.weights import (
     find_header,
@@ -228,8 +229,8 @@ def pad_rows(buffer: ExperienceBuffer, most: int | None = None) -> Rows:
     n_vars = values.shape[1]
     room = next(size for size in VARIABLE_BUCKETS if size >= n_vars)
     n_obs, n_int = int((~tried).sum()), int(tried.sum())
-    obs = np.zeros((_power_of_two(n_obs, 128), room), np.float32)
-    trials = np.zeros((_power_of_two(n_int, 32), room, 2), np.float32)
+    obs = np.zeros((bucket(n_obs, 128), room), np.float32)
+    trials = np.zeros((bucket(n_int, 32), room, 2), np.float32)
     obs[:n_obs, :n_vars] = values[~tried]
     trials[:n_int, :n_vars, 0] = values[tried]
     trials[:n_int, :n_vars, 1] = mask[tried]
@@ -344,10 +345,3 @@ def _require_same_shapes(model: Network, params: hk.Params, path: Path) -> None:
     shapes = jax.tree.map(lambda leaf: leaf.shape, params)
     if jax.tree.map(lambda leaf: leaf.shape, expected) != shapes:
         raise ModelError(f"the weights of {str(path)!r} do not fit the network in its header")
-
-
-def _power_of_two(n: int, smallest: int) -> int:
-    size = smallest
-    while size < n:
-        size *= 2
-    return size

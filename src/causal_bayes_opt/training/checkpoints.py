@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, state: LoopState, described: dict[str, Any]) -
     """Write the state so that a reader sees the old one or the new one, never a part."""
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}
     temporary = folder / "checkpoint.partial"
-    save_file(arrays, temporary, metadata={"digest": digest(described)})
+    save_file(arrays, temporary)
     (folder / "run.partial").write_text(json.dumps(described, indent=1, sort_keys=True))
     os.replace(folder / "run.partial", folder / "run.json")
     os.replace(temporary, folder / "checkpoint.safetensors")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from causal_bayes_opt.core.padding import bucket
 from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.encoding import Rows
 from causal_bayes_opt.surrogate.joint import Network, log_prob_of_set
@@ -281,8 +282,8 @@ def widen(batch: ExampleBatch, n_vars: int | None = None) -> ExampleBatch:
     if size < own:
         raise ConfigError(f"{own} variables do not fit into a bucket of {size or 'any size'}")
     spare = size - own
-    obs = _power_of_two(batch.obs_rows.shape[1]) - batch.obs_rows.shape[1]
-    trials = _power_of_two(batch.int_rows.shape[1]) - batch.int_rows.shape[1]
+    obs = bucket(batch.obs_rows.shape[1], 16) - batch.obs_rows.shape[1]
+    trials = bucket(batch.int_rows.shape[1], 16) - batch.int_rows.shape[1]
     return ExampleBatch(
         observational_data=_pad(batch.observational_data, (0, obs), (0, spare)),
         interventional_data=_pad(batch.interventional_data, (0, trials), (0, spare), (0, 0)),
@@ -303,7 +304,3 @@ def _full(batch: ExampleBatch, size: int) -> ExampleBatch:
 
 def _pad(array: np.ndarray, *room: tuple[int, int]) -> np.ndarray:
     return np.pad(array, ((0, 0), *room))
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << max(n - 1, 15).bit_length()
