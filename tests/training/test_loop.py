@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from safetensors.numpy import load_file
 
@@ -28,6 +29,7 @@ from causal_bayes_opt.training.loop import train
 from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.sources import Simulated
 from causal_bayes_opt.training.stages import train_run
+from causal_bayes_opt.training.steps import make_optimizer
 from causal_bayes_opt.training.tuning import tune
 
 MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
@@ -232,6 +234,18 @@ def test_losses_that_are_no_numbers_are_passed_over_as_often_as_allowed(
     weights = {name: values for name, values in kept.items() if "best_loss" not in name}
     assert all(np.isfinite(values).all() for values in weights.values())
     assert int(kept[".step"]) == (8 if last == 7 else last)
+
+
+def test_a_loss_that_is_no_number_is_passed_over_where_gradients_are_averaged():
+    config = replace(CONFIG, accumulation=2, max_consecutive_errors=1, learning_rate=0.1)
+    optimizer = make_optimizer(config)
+    params = {"w": jnp.ones(2)}
+    state = optimizer.init(params)
+    for step in range(8):
+        gradient = {"w": jnp.full(2, jnp.nan if step == 2 else 1.0)}
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    assert (params["w"] < 1.0).all()
 
 
 @pytest.mark.parametrize(

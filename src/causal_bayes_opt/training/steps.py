@@ -110,11 +110,12 @@ def make_optimizer(config: LoopConfig, updates: int = 1) -> optax.GradientTransf
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule, weight_decay=config.weight_decay),
     )
-    if config.max_consecutive_errors:
-        optimizer = optax.apply_if_finite(optimizer, config.max_consecutive_errors)
-    if config.accumulation == 1:
+    if config.accumulation > 1:
+        optimizer = optax.MultiSteps(optimizer, config.accumulation).gradient_transformation()
+    if not config.max_consecutive_errors:
         return optimizer
-    return optax.MultiSteps(optimizer, config.accumulation).gradient_transformation()
+    # Outside: what is not finite would stay among the gradients that are averaged.
+    return optax.apply_if_finite(optimizer, config.max_consecutive_errors)
 
 
 def make_advance(
