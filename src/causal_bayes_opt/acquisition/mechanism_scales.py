@@ -154,6 +154,11 @@ def learn_scales(rows: Rows, n_slots: int, low: np.ndarray, high: np.ndarray) ->
     )
 
 
+def forget() -> None:
+    """Forget all answers, so that what is timed next is not read from memory."""
+    _remembered.cache_clear()
+
+
 @lru_cache(maxsize=4096)
 def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) -> Learned:
     mean, worth, scatter = np.frombuffer(y_bytes).reshape(3, -1)

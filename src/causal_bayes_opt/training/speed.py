@@ -11,12 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition.policy import expected_improvement
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.intervention import Intervention
 from causal_bayes_opt.core.sample import simulator
 from causal_bayes_opt.expert import parent_scale
 from causal_bayes_opt.expert.options import ParentScaleOptions
+from causal_bayes_opt.surrogate import support
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.protocol import Surrogate
 from causal_bayes_opt.training.criteria import Measured, ValidationCriteria
@@ -158,9 +160,13 @@ def expert_study(
 
 
 def _warm(study: Callable[[], Study]) -> Study:
-    """Make a study twice and keep the second: nothing is left to compile."""
+    """Make a study twice and keep the second: nothing is left to compile, and all to be learned."""
     first = study()
-    return first if first.failed else study()
+    if first.failed:
+        return first
+    mechanism_scales.forget()
+    support.forget()
+    return study()
 
 
 def _amortized_study(system: HeldOutSystem, surrogate: Surrogate, trials: int, seed: int) -> Study:
