@@ -56,17 +56,21 @@ def cases(mechanism: str, n_vars: int, design: Design, systems: int) -> Iterator
         scm, rng = random_scm(number, n_vars, distribution), np.random.default_rng(number)
         names = list(scm.variables)
         target = names[int(rng.integers(n_vars))]
-        free = sample(scm, design.n_obs, seed=1)
+        # Of its own noise: systems that share it are not so many systems.
+        words = np.random.SeedSequence(number).generate_state(1 + design.experiments)
+        seeds = (words // 2).tolist()
+        free = sample(scm, design.n_obs, seed=seeds[0])
         others = [name for name in names if name != target]
         mean, std = free[names].mean(), free[names].std()
         held = {name: float(free[name].iloc[0]) for name in others[: design.held]}
-        rows = [sample(scm, design.n_obs, intervention=held, seed=1).assign(do="")]
+        rows = [sample(scm, design.n_obs, intervention=held, seed=seeds[0]).assign(do="")]
         for trial in range(design.experiments):
             chosen = rng.choice(others, min(design.at_once, len(others)), replace=False)
             if design.held:  # what is held must be set at some time
                 chosen = np.array(others)[[trial % len(others)]]
             values = {str(v): float(mean[v] + std[v] * rng.uniform(-2.0, 2.0)) for v in chosen}
-            tried = sample(scm, design.outcomes, intervention=held | values, seed=100 + trial)
+            own = seeds[1 + trial]
+            tried = sample(scm, design.outcomes, intervention=held | values, seed=own)
             rows.append(tried.assign(do=";".join(values)))
         buffer = ExperienceBuffer.from_dataframe(pd.concat(rows))
         yield Case(buffer, target, frozenset(scm.mechanism(target).parents))

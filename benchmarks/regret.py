@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -84,6 +85,8 @@ def entry_of(method: str, named: NamedProblem) -> Entry:
         return by_policy(knows, auto_posterior, knows)
     if method == "PARENT_SCALE":
         return by_parent_scale(_expert_for(named))
+    if method == JOINT_EXPERT:
+        return by_parent_scale(replace(_expert_for(named), max_targets=3))
     if method in PLAIN:
         return bayesian_optimization.entry
     policy, recommended = POLICIES[method]
@@ -109,6 +112,8 @@ def _expert_for(named: NamedProblem) -> ParentScaleOptions:
     return ParentScaleOptions(mechanism="nonlinear", regressor="least_squares")
 
 
+# As published it sets one variable at a time.
+JOINT_EXPERT = "PARENT_SCALE, 3 variables"
 # The price of not knowing the graph, apart from that of not knowing mechanisms.
 KNOWN = "expected improvement, graph known"
 # What chooses, and what recommends.
@@ -132,9 +137,11 @@ CELLS = (
     *(Cell(name, (*OURS, "random"), 20) for name in NAMED),
     *(Cell(name, (*OURS, "GRPO network", *PEERS), 10) for name in NONLINEAR),
     Cell("er20", OURS, 10),
+    Cell("linear", (JOINT_EXPERT,), 10, times=3),
     Cell("linear", PLAIN, 10, times=3),
     *(Cell(name, (*OURS, "GRPO network"), 10) for name in ("chain", "fork", "collider")),
     *(Cell(name, ("PARENT_SCALE", "random"), 10) for name in ("er10", "er15", "er20")),
+    Cell("er10", (JOINT_EXPERT,), 10),
     *(Cell(name, PLAIN, 20) for name in NAMED),
     *(Cell(name, (*OURS, "GRPO network"), 10) for name in ("scale-free", "linear-large")),
     *(Cell(name, ("Thompson sampling", *PLAIN), 10) for name in NONLINEAR),

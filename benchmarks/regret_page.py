@@ -28,6 +28,7 @@ _ORDER = (
     "Thompson sampling",
     "GRPO network",
     "PARENT_SCALE",
+    "PARENT_SCALE, 3 variables",
     "Bayesian optimisation",
     "random over parents",
     "random",
@@ -42,8 +43,8 @@ system; "graph known" is told all edges and no mechanism, which is the price of 
 Each method gets the same rows to begin with (100 observations for random systems, 200 for named
 problems, and two experiments on each variable that may be set, at uniform values), the same noise,
 and one noisy outcome a trial unless a table says 1,000. PARENT_SCALE takes the mean of a trial's
-outcomes for its choice and sets one variable at a time, as published, where random choice and the
-oracle set up to three and expected improvement as many as help; what it does after an outcome
+outcomes for its choice and sets one variable at a time, as published, unless its row says 3, where
+random choice and the oracle set up to three and expected improvement as many as help; what it does after an outcome
 is not in its ms. Bayesian optimisation takes at most 100 of the observed rows. Each method gets 30
 studies, on linear systems 90; one with less was stopped there.
 

@@ -58,6 +58,8 @@ def suspected(posterior: Causes, chances: np.ndarray) -> Causes:
 def judged(suspects: Causes, target: int, evidence: learned.Evidence, usual: np.ndarray) -> Causes:
     """Weigh sets by how well mechanisms learned from observed rows foretold experiments.
 
+    Their scales are learned from the first experiments, too, once there are ten.
+
     A logarithmic pool (Genest and Zidek, Statistical Science 1, 1986): the posterior has seen the
     experiments too, so that each counts by a power below one. Observed rows do not count: an effect
     foretells its cause well.
