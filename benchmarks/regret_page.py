@@ -44,9 +44,9 @@ Each method gets the same rows to begin with (100 observations for random system
 problems, and two experiments on each variable that may be set, at uniform values), the same noise,
 and one noisy outcome a trial unless a table says 1,000. PARENT_SCALE takes the mean of a trial's
 outcomes for its choice and sets one variable at a time, as published, unless its row says 3, where
-random choice and the oracle set up to three and expected improvement as many as help; what it does after an outcome
-is not in its ms. Bayesian optimisation takes at most 100 of the observed rows. Each method gets 30
-studies, on linear systems 90; one with less was stopped there.
+random choice and the oracle set up to three and expected improvement as many as help; what it does
+after an outcome is not in its ms. Bayesian optimisation takes at most 100 of the observed rows.
+Each method gets 30 studies, on linear systems 90; one with less was stopped there.
 
 **Regret** is of the intervention that a method recommends after T trials, divided
 by the span between the system's best and its observed mean: 0 is the optimum, 1 is doing nothing;
