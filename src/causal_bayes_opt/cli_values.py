@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from causal_bayes_opt.errors import GraphError, ProblemError, check_name
 
 if TYPE_CHECKING:
     from causal_bayes_opt.surrogate.protocol import EdgePrior
+
+T = TypeVar("T")
 
 
 def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]] | None:
@@ -17,22 +19,8 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]] | None:
     Raises:
         ProblemError: another form, or a name that is given twice.
     """
-    ranges: dict[str, tuple[float, float]] = {}
-    for text in texts:
-        name, equals, ends = (part.strip() for part in text.rpartition("="))
-        try:
-            low, high = map(float, ends.split(":"))
-        except ValueError:
-            equals = ""
-        if not (name and equals):
-            raise ProblemError(
-                f"--range {text!r} is not of the form NAME=LO:HI with two numbers, "
-                "such as dose=-2:3.5"
-            )
-        if name in ranges:
-            raise ProblemError(f"--range names {name!r} twice")
-        ranges[name] = (low, high)
-    return ranges or None
+    form = "NAME=LO:HI with two numbers, such as dose=-2:3.5"
+    return _by_name("--range", texts, _two_numbers, form)
 
 
 def parse_costs(texts: Sequence[str]) -> dict[str, float] | None:
@@ -41,19 +29,7 @@ def parse_costs(texts: Sequence[str]) -> dict[str, float] | None:
     Raises:
         ProblemError: another form, or a name that is given twice.
     """
-    costs: dict[str, float] = {}
-    for text in texts:
-        name, equals, number = (part.strip() for part in text.rpartition("="))
-        try:
-            cost = float(number)
-        except ValueError:
-            equals = ""
-        if not (name and equals):
-            raise ProblemError(f"--cost {text!r} is not of the form NAME=NUMBER, such as dose=2.5")
-        if name in costs:
-            raise ProblemError(f"--cost names {name!r} twice")
-        costs[name] = cost
-    return costs or None
+    return _by_name("--cost", texts, float, "NAME=NUMBER, such as dose=2.5")
 
 
 def parse_edges(
@@ -73,6 +49,30 @@ def parse_edges(
         known=tuple(_edge("--edge", text, names) for text in known),
         forbidden=tuple(_edge("--no-edge", text, names) for text in forbidden),
     )
+
+
+def _by_name(
+    option: str, texts: Sequence[str], read: Callable[[str], T], form: str
+) -> dict[str, T] | None:
+    """What `read` makes of the part after the last ``=``; it raises `ValueError` for others."""
+    found: dict[str, T] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.rpartition("="))
+        try:
+            content = read(value)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise ProblemError(f"{option} {text!r} is not of the form {form}")
+        if name in found:
+            raise ProblemError(f"{option} names {name!r} twice")
+        found[name] = content
+    return found or None
+
+
+def _two_numbers(text: str) -> tuple[float, float]:
+    low, high = map(float, text.split(":"))
+    return low, high
 
 
 def _edge(option: str, text: str, names: Sequence[str]) -> tuple[str, str]:
