@@ -10,9 +10,13 @@ import numpy as np
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import SystemPosterior
 
-_SWEEPS = 12
+_SETTLED, _FITTED, _AFTER = 2, 18, 4  # sweeps before, while and after fields are fitted
+_CHAINS = 64  # at least, from whose shares fields are fitted
 _MAX_SETS = 256
 _LEAST = 1e-12
+_SLOWER = 0.6  # power at which steps of the fit grow smaller
+_MOST_FIELD = 8.0  # nats
+_LEAST_SPREAD = 0.02  # variance of an edge, below which steps do not grow
 
 
 def sample_graphs(
@@ -22,12 +26,16 @@ def sample_graphs(
     key: jax.Array,
     instead: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> np.ndarray:
-    """Draw acyclic graphs from the product of the variables' posteriors.
+    """Draw acyclic graphs whose edges are as probable as the posteriors say.
 
     A Gibbs sampler: from the empty graph, each variable in turn draws its parents from its own
-    posterior, restricted to sets that close no cycle. `n` chains run side by side. The posteriors
-    know already that there is no cycle, so that it counts twice: where an edge is certain and its
-    direction open, a third of the graphs lack it.
+    posterior, restricted to sets that close no cycle. `n` chains run side by side. That alone would
+    count twice that there is no cycle, which posteriors know: an edge that is certain, its direction
+    open, would be missing from a third of the graphs. So each edge has a field, by which the
+    log-probability of a set that holds it is raised. Of all distributions over acyclic graphs with
+    the posteriors' edges that is the nearest to their product (Csiszar, Annals of Probability 3,
+    1975). Fields follow the chains' shares in ever smaller steps (Robbins and Monro 1951), so few
+    that a certain edge is still missing from some graphs in a hundred.
 
     Args:
         posteriors: one for each variable.
@@ -35,31 +43,57 @@ def sample_graphs(
         n: number of graphs.
         key: JAX key.
         instead: sets of parents, bool ``[n_sets, n_vars]``, and their probabilities for variables
-            whose posterior shall not be used.
+            whose posterior shall not be used; where these and another's posterior contradict each
+            other, these count.
 
     Returns:
         bool ``[n, n_vars, n_vars]``, [m, i, j]: i causes j in graph m.
     """
-    d = len(variables)
     given = instead or {}
     tables = [
         _with_none(*(given[name] if name in given else listed_sets(posteriors, name, variables)))
         for name in variables
     ]
+    wanted = _edges(tables, [variables.index(name) for name in given])
+    steady = np.maximum(wanted * (1.0 - wanted), _LEAST_SPREAD)
     # NumPy's generator, seeded by the key: JAX would compile for every new shape.
-    draws = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((_SWEEPS, d, n))
-    graphs = np.zeros((n, d, d), dtype=bool)
-    for sweep in range(_SWEEPS):
-        for node in range(d):
-            members, probs = tables[node]
-            graphs[:, :, node] = False
-            below = _descendants(graphs, node)
-            legal = below.astype(np.float32) @ members.T.astype(np.float32) == 0
-            cumulative = np.cumsum(legal * probs, axis=1)
-            level = draws[sweep, node] * cumulative[:, -1]
-            chosen = np.minimum((cumulative <= level[:, None]).sum(axis=1), len(probs) - 1)
-            graphs[:, :, node] = members[chosen]
-    return graphs
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    d, chains = len(variables), max(n, _CHAINS)
+    graphs, fields = np.zeros((chains, d, d), dtype=bool), np.zeros((d, d))
+    for sweep in range(_SETTLED + _FITTED + _AFTER):
+        _sweep(graphs, tables, fields, rng.random((d, chains)))
+        number = sweep - _SETTLED
+        if 0 <= number < _FITTED:
+            moves = np.clip((wanted - graphs.mean(axis=0)) / steady, -2.0, 2.0)
+            fields += moves / (1.0 + number) ** _SLOWER
+            fields = np.clip(fields, -_MOST_FIELD, _MOST_FIELD)
+    return graphs[:n]
+
+
+def _sweep(
+    graphs: np.ndarray,
+    tables: Sequence[tuple[np.ndarray, np.ndarray]],
+    fields: np.ndarray,
+    draws: np.ndarray,
+) -> None:
+    """Let each variable draw its parents anew, in place; uniform draws ``[n_vars, n]``."""
+    for node, (members, probs) in enumerate(tables):
+        weights = probs * np.exp(members @ fields[:, node])
+        graphs[:, :, node] = False
+        below = _descendants(graphs, node)
+        legal = below.astype(np.float32) @ members.T.astype(np.float32) == 0
+        cumulative = np.cumsum(legal * weights, axis=1)
+        level = draws[node] * cumulative[:, -1]
+        chosen = np.minimum((cumulative <= level[:, None]).sum(axis=1), len(weights) - 1)
+        graphs[:, :, node] = members[chosen]
+
+
+def _edges(tables: Sequence[tuple[np.ndarray, np.ndarray]], given: Sequence[int]) -> np.ndarray:
+    """How probable each edge shall be ``[n_vars, n_vars]``; both directions sum to 1 at most."""
+    edges = np.stack([probs @ members / probs.sum() for members, probs in tables], axis=1)
+    for node in given:
+        edges[node] = np.minimum(edges[node], 1.0 - edges[:, node])
+    return np.asarray(edges / np.maximum(edges + edges.T, 1.0))
 
 
 def listed_sets(
