@@ -10,9 +10,10 @@ import numpy as np
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import SystemPosterior
 
-_SETTLED, _FITTED, _AFTER = 2, 18, 4  # sweeps before, while and after fields are fitted
+_SETTLED, _FITTED, _AFTER = 1, 8, 3  # sweeps before, while and after fields are fitted
 _CHAINS = 64  # at least, from whose shares fields are fitted
 _MAX_SETS = 256
+_REST = 1e-3  # of a posterior's probability, that may be left out
 _LEAST = 1e-12
 _SLOWER = 0.6  # power at which steps of the fit grow smaller
 _MOST_FIELD = 8.0  # nats
@@ -30,8 +31,8 @@ def sample_graphs(
 
     A Gibbs sampler: from the empty graph, each variable in turn draws its parents from its own
     posterior, restricted to sets that close no cycle. `n` chains run side by side. That alone would
-    count twice that there is no cycle, which posteriors know: an edge that is certain, its direction
-    open, would be missing from a third of the graphs. So each edge has a field, by which the
+    count twice that there is no cycle, which posteriors know: a certain edge, its direction open,
+    would be missing from a third of the graphs. So each edge has a field, by which the
     log-probability of a set that holds it is raised. Of all distributions over acyclic graphs with
     the posteriors' edges that is the nearest to their product (Csiszar, Annals of Probability 3,
     1975). Fields follow the chains' shares in ever smaller steps (Robbins and Monro 1951), so few
@@ -51,7 +52,7 @@ def sample_graphs(
     """
     given = instead or {}
     tables = [
-        _with_none(*(given[name] if name in given else listed_sets(posteriors, name, variables)))
+        _likeliest(*(given[name] if name in given else listed_sets(posteriors, name, variables)))
         for name in variables
     ]
     wanted = _edges(tables, [variables.index(name) for name in given])
@@ -59,7 +60,8 @@ def sample_graphs(
     # NumPy's generator, seeded by the key: JAX would compile for every new shape.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     d, chains = len(variables), max(n, _CHAINS)
-    graphs, fields = np.zeros((chains, d, d), dtype=bool), np.zeros((d, d))
+    # Floats: products of matrices of truth values are slow.
+    graphs, fields = np.zeros((chains, d, d), dtype=np.float32), np.zeros((d, d))
     for sweep in range(_SETTLED + _FITTED + _AFTER):
         _sweep(graphs, tables, fields, rng.random((d, chains)))
         number = sweep - _SETTLED
@@ -67,7 +69,7 @@ def sample_graphs(
             moves = np.clip((wanted - graphs.mean(axis=0)) / steady, -2.0, 2.0)
             fields += moves / (1.0 + number) ** _SLOWER
             fields = np.clip(fields, -_MOST_FIELD, _MOST_FIELD)
-    return graphs[:n]
+    return graphs[:n] > 0
 
 
 def _sweep(
@@ -79,9 +81,8 @@ def _sweep(
     """Let each variable draw its parents anew, in place; uniform draws ``[n_vars, n]``."""
     for node, (members, probs) in enumerate(tables):
         weights = probs * np.exp(members @ fields[:, node])
-        graphs[:, :, node] = False
-        below = _descendants(graphs, node)
-        legal = below.astype(np.float32) @ members.T.astype(np.float32) == 0
+        graphs[:, :, node] = 0.0
+        legal = _descendants(graphs, node) @ members.T == 0
         cumulative = np.cumsum(legal * weights, axis=1)
         level = draws[node] * cumulative[:, -1]
         chosen = np.minimum((cumulative <= level[:, None]).sum(axis=1), len(weights) - 1)
@@ -107,24 +108,27 @@ def listed_sets(
     return members, np.array([p for _, p in listed])
 
 
-def _with_none(members: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same with the empty set among them, so that an acyclic choice always exists."""
+def _likeliest(members: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sets that hold nearly all probability, as 0 and 1, and theirs.
+
+    The empty set is among them, so that an acyclic choice always exists.
+    """
+    order = np.argsort(-probs, kind="stable")
+    before = np.cumsum(probs[order]) - probs[order]
+    kept = order[before < (1.0 - _REST) * probs.sum()]
+    members, probs = members[kept].astype(np.float32), probs[kept]
     if members.any(axis=1).all():
-        members = np.vstack([members, np.zeros((1, members.shape[1]), dtype=bool)])
+        members = np.vstack([members, np.zeros((1, members.shape[1]), dtype=np.float32)])
         probs = np.append(probs, 0.0)
     return members, np.maximum(probs, np.where(members.any(axis=1), 0.0, _LEAST))
 
 
 def _descendants(graphs: np.ndarray, node: int) -> np.ndarray:
-    """The node and all that it causes, directly or not ``[n, n_vars]``."""
-    reached = np.zeros(graphs.shape[:2], dtype=bool)
-    reached[:, node] = True
-    fresh = reached
-    while fresh.any():
-        # Only what was reached last can reach more; most graphs have few of those.
-        chain, parent = np.nonzero(fresh)
-        found = np.zeros_like(reached)
-        np.logical_or.at(found, chain, graphs[chain, parent])
-        fresh = found & ~reached
-        reached = reached | fresh
-    return reached
+    """The node and all that it causes, directly or not, as 1 ``[n, n_vars]``."""
+    reached = graphs[:, node].copy()
+    reached[:, node] = 1.0
+    while True:
+        before = reached.sum()
+        reached = np.minimum(reached + (reached[:, None] @ graphs)[:, 0], 1.0)
+        if reached.sum() == before:
+            return np.asarray(reached)
