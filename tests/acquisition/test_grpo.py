@@ -10,10 +10,17 @@ import pytest
 from causal_bayes_opt.acquisition import grpo
 from causal_bayes_opt.acquisition import policy_network as net
 from causal_bayes_opt.acquisition.episodes import greedy_improvements, play, respond, to_values
-from causal_bayes_opt.acquisition.features import features, no_history
-from causal_bayes_opt.acquisition.learned import load_policy
+from causal_bayes_opt.acquisition.features import N_FEATURES, N_PAIRED, Seen, features, no_history
+from causal_bayes_opt.acquisition.learned import load_policy, mechanisms_of, question
 from causal_bayes_opt.acquisition.rewards import RewardTerms, RewardWeights, reward
+from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.policy_starts import StartDistribution, make_starts
 from causal_bayes_opt.training.policy_training import PolicyRun, train_policy
@@ -247,13 +254,37 @@ def test_embeddings_differ_between_variables(shipped, starts):
 
 def test_order_and_padding_of_variables_do_not_matter(shipped):
     rng = np.random.default_rng(0)
-    seen, order = rng.normal(size=(5, 18)).astype(np.float32), rng.permutation(5)
-    there = np.ones(5, dtype=bool)
-    plain = shipped.network.apply(shipped.params, seen, there)
-    turned = shipped.network.apply(shipped.params, seen[order], there)
-    padded = shipped.network.apply(
-        shipped.params, np.pad(seen, ((0, 4), (0, 0))), np.pad(there, (0, 4))
-    )
-    for own, other, wide in zip(plain, turned, padded, strict=True):
-        np.testing.assert_allclose(np.asarray(own)[order], other, atol=1e-5)
-        np.testing.assert_allclose(own, np.asarray(wide)[:5], atol=1e-5)
+    own = rng.normal(size=(5, N_FEATURES)).astype(np.float32)
+    pairs = rng.normal(size=(5, 5, N_PAIRED)).astype(np.float32)
+    there, order = np.ones(5, dtype=bool), rng.permutation(5)
+    plain = shipped.network.apply(shipped.params, Seen(own, pairs), there)
+    again = Seen(own[order], pairs[np.ix_(order, order)])
+    turned = shipped.network.apply(shipped.params, again, there)
+    more = Seen(np.pad(own, ((0, 4), (0, 0))), np.pad(pairs, ((0, 4), (0, 4), (0, 0))))
+    padded = shipped.network.apply(shipped.params, more, np.pad(there, (0, 4)))
+    for found, other, wide in zip(plain, turned, padded, strict=True):
+        np.testing.assert_allclose(np.asarray(found)[order], other, atol=1e-5)
+        np.testing.assert_allclose(found, np.asarray(wide)[:5], atol=1e-5)
+
+
+def test_pairs_tell_what_a_variable_does_while_another_is_held():
+    """A chain A -> B -> Y: past B nothing of A reaches Y, but B does all the same past A."""
+    names = ("A", "B", "Y")
+    scm = SCM.linear(list(names), {("A", "B"): 1.0, ("B", "Y"): 2.0})
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 2000, seed=0))
+    problem = Problem(names, "Y", ranges={"A": (-1.0, 1.0), "B": (-1.0, 1.0)})
+    graphs = np.repeat(scm.adjacency()[None], 4, axis=0)
+    state = AcquisitionState.start(buffer, problem, exact_posterior)
+    scaling = Scaling.of(buffer)
+    asked, room = question(state, scaling)
+    mechanisms = mechanisms_of(state, graphs, scaling, room)
+    pairs = np.asarray(features(mechanisms, asked, no_history(room)).pairs)
+    held, deviation, through, edge = pairs[0, 1]  # A beside B
+    # Half a range is 1 in A's units; Y = 2 B + noise has the variance 4 * 2 + 1, and B 2.
+    assert held == pytest.approx(0.0, abs=1e-3)
+    assert through == pytest.approx(1 / np.sqrt(2), abs=0.05)
+    assert deviation == pytest.approx(0.0, abs=1e-3)
+    assert edge == pytest.approx(1.0, abs=0.01)
+    assert pairs[1, 0, 0] == pytest.approx(2 / 3, abs=0.05)  # B beside A
+    assert not pairs[3:].any()
+    assert not pairs[:, 3:].any()

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from causal_bayes_opt.acquisition import policy_network as net
-from causal_bayes_opt.acquisition.features import History, Question, features, no_history
+from causal_bayes_opt.acquisition.features import History, Question, Seen, features, no_history
 from causal_bayes_opt.acquisition.linear_mechanisms import (
     LinearMechanisms,
     condition,
@@ -46,7 +46,7 @@ class Start(NamedTuple):
 class Steps(NamedTuple):
     """What happened in an episode, leading axis ``[n_steps]``."""
 
-    seen: jax.Array  # [., n_vars, n_features]
+    seen: Seen
     action: net.Action  # as drawn
     log_prob: jax.Array  # [.]
     terms: RewardTerms  # [.]
@@ -156,3 +156,17 @@ def greedy_improvements(
     run = partial(play, n_steps=n_steps, max_targets=max_targets, greedy=True)
     steps = jax.vmap(lambda k, start: run(k, network, params, start))(keys, starts)
     return steps.terms.improvement
+
+
+@jax.jit
+def first_improvements(starts: Start) -> jax.Array:
+    """Improvements ``[n_starts]`` by what the teacher does first; 1 is the optimum."""
+
+    def one(start: Start) -> jax.Array:
+        values = to_values(start.teacher, start.asked)
+        key = jax.random.key(0)  # of noise, which the expected outcome does not have
+        mean = respond(key, start.system, start.teacher.chosen, values, start.asked.target)[1]
+        return improvement(start.asked.sign * mean, start.system.observed, start.system.best)
+
+    found: jax.Array = jax.vmap(one)(starts)
+    return found

@@ -1,4 +1,4 @@
-"""What the policy network sees of a state: numbers for each variable, whatever order or unit.
+"""What the policy network sees of a state: numbers of variables and pairs, in any order and unit.
 
 Everything is in standardised units, with the target's sign turned so that small is good, and
 follows from linear mechanisms under the graphs of the posterior.
@@ -17,8 +17,8 @@ from causal_bayes_opt.acquisition.linear_mechanisms import (
     total_effects,
 )
 
-POLICY_ENCODING_VERSION = 1
-N_FEATURES = 18
+POLICY_ENCODING_VERSION = 2
+N_FEATURES, N_PAIRED = 18, 4
 _FAR = 10.0  # ranges and effects beyond are told as this
 
 
@@ -44,20 +44,29 @@ class History(NamedTuple):
     step: jax.Array  # [], trials done
 
 
+class Seen(NamedTuple):
+    """What the network is shown."""
+
+    own: jax.Array  # [n_vars, N_FEATURES]
+    pairs: jax.Array  # [n_vars, n_vars, N_PAIRED], of i beside j at [i, j]
+
+
 def no_history(n_vars: int) -> History:
     """Before the first trial."""
     zeros = jnp.zeros(n_vars)
     return History(zeros, jnp.zeros(()), zeros > 0, zeros, jnp.zeros(()))
 
 
-def features(mechanisms: LinearMechanisms, asked: Question, history: History) -> jax.Array:
-    """Return ``[n_vars, N_FEATURES]``.
+def features(mechanisms: LinearMechanisms, asked: Question, history: History) -> Seen:
+    """Describe a state.
 
     For each variable: whether it may be set, whether it is the target, the probability that it is a
     parent and that it is an ancestor of the target, the mean and the deviation over graphs of its
     total and of its direct effect over half of its range, the ends of its range, how often it was
     set, whether and where in the best trial, its cost; and for all alike the best outcome so far,
-    the trials done, the target's noise, and how many graphs still matter.
+    the trials done, the target's noise, and how many graphs still matter. For each pair: mean and
+    deviation of what the first does to the target while the second is held, the mean of what it
+    does to the second, and the probability that it is a parent of it.
     """
     n_vars = asked.low.shape[0]
     systems = expected(mechanisms)
@@ -98,10 +107,32 @@ def features(mechanisms: LinearMechanisms, asked: Question, history: History) ->
         axis=-1,
     )
     joined = jnp.concatenate([own, jnp.broadcast_to(for_all, (n_vars, len(for_all)))], axis=-1)
-    bounded = _FAR * jnp.tanh(joined / _FAR)
-    return jnp.where(asked.present[:, None], bounded, 0.0).astype(jnp.float32)
+    through = total * half[:, None]  # what i does to j
+    past = whole[:, :, None] - asked.sign * through * total[:, None, :, asked.target]
+    paired = jnp.stack(
+        [
+            *_moments(past, weight),
+            _mean(through, weight),
+            _mean(systems.weights != 0, weight),
+        ],
+        axis=-1,
+    )
+    both = asked.present[:, None] & asked.present
+    both = both & ~jnp.eye(n_vars, dtype=bool)
+    return Seen(_bounded(joined, asked.present), _bounded(paired, both))
+
+
+def _bounded(values: jax.Array, there: jax.Array) -> jax.Array:
+    near = _FAR * jnp.tanh(values / _FAR)
+    return jnp.where(there[..., None], near, 0.0).astype(jnp.float32)
 
 
 def _moments(values: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    mean = weight @ values
-    return mean, jnp.sqrt(jnp.maximum(weight @ (values - mean) ** 2, 0.0))
+    """Mean and deviation over members, the first axis."""
+    mean = _mean(values, weight)
+    return mean, jnp.sqrt(jnp.maximum(_mean((values - mean) ** 2, weight), 0.0))
+
+
+def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+    found: jax.Array = jnp.tensordot(weight, values, 1)
+    return found

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from causal_bayes_opt.acquisition import policy_network as net
 from causal_bayes_opt.acquisition.episodes import Start, Steps, play
+from causal_bayes_opt.acquisition.features import Seen
 from causal_bayes_opt.acquisition.rewards import RewardWeights, reward
 from causal_bayes_opt.errors import ConfigError
 
@@ -117,7 +118,7 @@ def grpo_loss(
     """The loss ``[]`` on rollouts of an earlier policy, and its parts."""
 
     def of_step(
-        seen: jax.Array, action: net.Action, present: jax.Array, settable: jax.Array
+        seen: Seen, action: net.Action, present: jax.Array, settable: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         now = network.apply(params, seen, present)
         then = network.apply(reference, seen, present)
@@ -147,11 +148,11 @@ def clipped(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Arra
 
 
 def imitation_loss(
-    network: net.PolicyNetwork, params: hk.Params, seen: jax.Array, starts: Start
+    network: net.PolicyNetwork, params: hk.Params, seen: Seen, starts: Start
 ) -> jax.Array:
     """Mean negative log-probability of the teacher's first actions."""
 
-    def of_one(seen: jax.Array, start: Start) -> jax.Array:
+    def of_one(seen: Seen, start: Start) -> jax.Array:
         distribution = network.apply(params, seen, start.asked.present)
         return -net.log_prob(start.teacher, distribution, start.asked.settable)
 

@@ -122,7 +122,7 @@ class LearnedPolicy:
         scaling = Scaling.of(state.buffer)
         asked, room = question(state, scaling)
         chosen, place = _act(trained.network, state.at_most(self.max_targets))(
-            trained.params, _mechanisms(state, graphs, scaling, room), asked, history(state, room)
+            trained.params, mechanisms_of(state, graphs, scaling, room), asked, history(state, room)
         )
         names = state.problem.variables
         values: dict[str, float] = {}
@@ -193,9 +193,10 @@ def history(state: AcquisitionState, room: int) -> History:
     return History(*told)
 
 
-def _mechanisms(
+def mechanisms_of(
     state: AcquisitionState, graphs: np.ndarray, scaling: Scaling, room: int
 ) -> linear_mechanisms.LinearMechanisms:
+    """Every variable's mechanism under each graph, padded to `room` variables."""
     values, mask = state.buffer.rows()
     rows, slots = bucket(len(values), 64), bucket(max(int(graphs.sum(axis=1).max()), 1), 2)
     found: linear_mechanisms.LinearMechanisms = linear_mechanisms.fit_rows(

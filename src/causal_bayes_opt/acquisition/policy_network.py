@@ -9,9 +9,15 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from causal_bayes_opt.acquisition.features import N_FEATURES, POLICY_ENCODING_VERSION
+from causal_bayes_opt.acquisition.features import (
+    N_FEATURES,
+    N_PAIRED,
+    POLICY_ENCODING_VERSION,
+    Seen,
+)
 from causal_bayes_opt.errors import check_sizes
 
+_PAIR_DIM = 16
 _LOG_2PI = 1.8378770664093453
 
 
@@ -56,21 +62,22 @@ class PolicyNetwork:
 
     def init(self, key: jax.Array) -> hk.Params:
         """Draw parameters."""
-        seen, present = jnp.zeros((3, N_FEATURES)), jnp.ones(3, dtype=bool)
+        seen = Seen(jnp.zeros((3, N_FEATURES)), jnp.zeros((3, 3, N_PAIRED)))
+        present = jnp.ones(3, dtype=bool)
         params: hk.Params = jax.jit(self._transformed().init)(key, seen, present)
         return params
 
-    def apply(self, params: hk.Params, seen: jax.Array, present: jax.Array) -> ActionDistribution:
+    def apply(self, params: hk.Params, seen: Seen, present: jax.Array) -> ActionDistribution:
         """The distribution of the action in one state.
 
         Args:
             params: the weights.
-            seen: `features` ``[n_vars, N_FEATURES]``.
+            seen: what `features` gives.
             present: bool ``[n_vars]``.
         """
         return self._apply(params, seen, present)[0]
 
-    def embed(self, params: hk.Params, seen: jax.Array, present: jax.Array) -> jax.Array:
+    def embed(self, params: hk.Params, seen: Seen, present: jax.Array) -> jax.Array:
         """The tokens ``[n_vars, hidden_dim]`` from which the heads read."""
         return self._apply(params, seen, present)[1]
 
@@ -79,7 +86,7 @@ class PolicyNetwork:
         return {"config": asdict(self.config), "encoding_version": POLICY_ENCODING_VERSION}
 
     def _apply(
-        self, params: hk.Params, seen: jax.Array, present: jax.Array
+        self, params: hk.Params, seen: Seen, present: jax.Array
     ) -> tuple[ActionDistribution, jax.Array]:
         found: tuple[ActionDistribution, jax.Array] = self._transformed().apply(
             params, seen, present
@@ -89,11 +96,14 @@ class PolicyNetwork:
     def _transformed(self) -> hk.Transformed:
         config = self.config
 
-        def forward(seen: jax.Array, present: jax.Array) -> tuple[ActionDistribution, jax.Array]:
-            tokens = hk.Linear(config.hidden_dim, name="embed")(seen)
+        def forward(seen: Seen, present: jax.Array) -> tuple[ActionDistribution, jax.Array]:
+            tokens = hk.Linear(config.hidden_dim, name="embed")(seen.own)
             tokens = tokens + hk.Linear(config.hidden_dim, name="embed_out")(jax.nn.gelu(tokens))
+            both = jnp.concatenate([seen.pairs, jnp.swapaxes(seen.pairs, 0, 1)], axis=-1)
+            pairs = jax.nn.gelu(hk.Linear(_PAIR_DIM, name="embed_pairs")(both))
             for layer in range(config.num_layers):
-                tokens = tokens + _attend(_norm(f"norm_{layer}")(tokens), present, config, layer)
+                normed = _norm(f"norm_{layer}")(tokens)
+                tokens = tokens + _attend(normed, pairs, present, config, layer)
                 inner = hk.Linear(2 * config.hidden_dim, name=f"up_{layer}")
                 down = hk.Linear(config.hidden_dim, name=f"down_{layer}")
                 tokens = tokens + down(jax.nn.gelu(inner(_norm(f"norm_{layer}_mlp")(tokens))))
@@ -147,14 +157,23 @@ def entropy(distribution: ActionDistribution, settable: jax.Array) -> jax.Array:
     return jnp.where(settable, choice + p * place, 0.0).sum()
 
 
-def _attend(tokens: jax.Array, present: jax.Array, config: PolicyConfig, layer: int) -> jax.Array:
+def _attend(
+    tokens: jax.Array, pairs: jax.Array, present: jax.Array, config: PolicyConfig, layer: int
+) -> jax.Array:
+    """Attention that sees what two variables are to each other, ``[n_vars, n_vars, _PAIR_DIM]``.
+
+    Each pair moves the weight of its second variable, and is itself a part of what is gathered.
+    """
     heads, width = config.num_heads, config.hidden_dim
     qkv = hk.Linear(3 * width, with_bias=False, name=f"qkv_{layer}")(tokens)
     q, k, v = jnp.split(qkv.reshape(len(tokens), heads, -1), 3, axis=-1)
     logits = jnp.einsum("qhc,khc->hqk", q, k) / jnp.sqrt(width / heads)
+    logits = logits + jnp.moveaxis(hk.Linear(heads, name=f"pairs_{layer}")(pairs), -1, 0)
     logits = jnp.where(present[None, None, :], logits, -1e9)
-    mixed = jnp.einsum("hqk,khc->qhc", jax.nn.softmax(logits, axis=-1), v)
-    return hk.Linear(width, name=f"out_{layer}")(mixed.reshape(len(tokens), width))
+    weights = jax.nn.softmax(logits, axis=-1)
+    mixed = jnp.einsum("hqk,khc->qhc", weights, v).reshape(len(tokens), width)
+    related = jnp.einsum("hqk,qkc->qhc", weights, pairs).reshape(len(tokens), -1)
+    return hk.Linear(width, name=f"out_{layer}")(jnp.concatenate([mixed, related], axis=-1))
 
 
 def _norm(name: str) -> hk.LayerNorm:

@@ -94,22 +94,24 @@ def make_starts(distribution: StartDistribution, n: int, seed: int) -> Start:
     starts: list[Start] = []
     chunk = 0
     while len(starts) < n:
-        k_systems, k_rows = jax.random.split(jax.random.fold_in(jax.random.key(seed), chunk))
-        systems = draw_systems(k_systems, _CHUNK, distribution.systems)
-        targets = np.array([_target(systems, i) for i in range(_CHUNK)])
-        rows = _rows(jax.random.split(k_rows, _CHUNK), systems, targets, distribution.design)
-        rows = jax.tree.map(np.asarray, rows)
-        for i in range(_CHUNK):
-            if len(starts) == n:
-                break
-            system = SystemArrays(*(np.asarray(leaf)[i] for leaf in systems))
-            own = jax.tree.map(lambda leaf, i=i: leaf[i], rows)
-            found = _start(system, own, int(targets[i]), distribution, (seed, chunk, i))
-            if found is not None:
-                starts.append(found)
+        starts += starts_of_chunk(distribution, seed, chunk)
         chunk += 1
-    stacked: Start = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *starts)
+    stacked: Start = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *starts[:n])
     return stacked
+
+
+def starts_of_chunk(distribution: StartDistribution, seed: int, chunk: int) -> list[Start]:
+    """Starts on the systems of one chunk; each chunk is made on its own, in any order."""
+    k_systems, k_rows = jax.random.split(jax.random.fold_in(jax.random.key(seed), chunk))
+    systems = draw_systems(k_systems, _CHUNK, distribution.systems)
+    targets = np.array([_target(systems, i) for i in range(_CHUNK)])
+    rows = _rows(jax.random.split(k_rows, _CHUNK), systems, targets, distribution.design)
+    rows, systems = jax.tree.map(np.asarray, (rows, systems))
+    starts = []
+    for i in range(_CHUNK):
+        system, own = jax.tree.map(lambda leaf, i=i: leaf[i], (systems, rows))
+        starts.append(_start(system, own, int(targets[i]), distribution, (seed, chunk, i)))
+    return [start for start in starts if start is not None]
 
 
 @partial(jax.jit, static_argnames=("design",))
