@@ -92,9 +92,8 @@ class Evidence(NamedTuple):
         kind, worth = np.full(len(values), -1), np.ones(len(values))
         tried = mask.any(axis=1)
         rows = np.hstack([mask[tried], np.where(mask[tried], values[tried], 0.0)])
-        _, own, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-        kind[tried] = own.ravel()
-        worth[tried] = (_SURE / (_SURE + count - 1.0))[kind[tried]]
+        kind[tried] = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+        worth[tried] = _worth(kind[tried])
         return cls(values, mask, kind, worth)
 
     def at(self, rows: np.ndarray) -> Evidence:
@@ -115,6 +114,11 @@ class Evidence(NamedTuple):
             worth[some] *= len(own) / len(some)
             kept.append(some)
         return self._replace(worth=worth).at(np.concatenate(kept))
+
+
+def _worth(kind: np.ndarray) -> np.ndarray:
+    """What each of some outcomes counts, by how many there are of its kind."""
+    return np.asarray(_SURE / (_SURE + np.bincount(kind)[kind] - 1.0))
 
 
 def learn(
@@ -213,8 +217,9 @@ def learn_from(evidence: Evidence, mechanism: Mechanism) -> mechanism_scales.Row
     tried = evidence.kind >= 0
     every = np.flatnonzero(tried & ~evidence.mask[:, node])
     every = every[: len(every) // _EVERY * _EVERY]
-    some = Evidence.of(evidence.values[every], evidence.mask[every])
-    kinds = mechanism_scales.averaged(some.values[:, parents], some.values[:, node], some.worth)
+    some = evidence.values[every]
+    worth = _worth(evidence.kind[every])
+    kinds = mechanism_scales.averaged(some[:, parents], some[:, node], worth)
     often = np.argsort(-kinds.worth, kind="stable")[: min(_TRIED, int((kinds.worth > 1).sum()))]
     once = thinned(np.flatnonzero(kinds.worth <= 1), _TRIED - len(often))
     experiments = kinds.at(np.concatenate([often, once]))
