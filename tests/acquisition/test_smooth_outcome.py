@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from scipy.special import erf
-from scipy.stats import kstest, multivariate_normal
+from scipy.stats import multivariate_normal
 
 from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
@@ -13,7 +13,6 @@ from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.smooth_functions import (
     Evidence,
     Mechanism,
-    chance_under_linear,
     condition,
     learn,
     learn_from,
@@ -416,33 +415,3 @@ def test_values_far_out_are_drawn_near_in_order():
     np.testing.assert_array_equal(bent[1:4], values.ravel()[1:4])
     assert (np.diff(bent) > 0).all()
     assert np.abs(bent).max() < 7.0
-
-
-def chances(function, n=200):
-    """Of the bend in rows of a function of two variables, and much noise, one a seed."""
-    found = []
-    for seed in range(n):
-        rng = np.random.default_rng(seed)
-        x = rng.normal(size=(60, 2))
-        values = np.column_stack([x, function(*x.T) + rng.normal(size=60)])
-        evidence = Evidence.of(values, np.zeros(values.shape, dtype=bool))
-        usual = np.array([[-2.0, 2.0]] * 3)
-        found.append(chance_under_linear(Mechanism(2, (0, 1)), evidence, usual))
-    return np.array(found)
-
-
-def test_chance_of_a_bend_is_uniform_for_linear_rows_and_small_for_others():
-    plain = chances(lambda a, b: a - 2.0 * b)
-    assert kstest(plain, "uniform").pvalue > 0.01
-    for bent in (
-        lambda a, b: a * b,
-        lambda a, b: np.tanh(3 * a) * 2 + b,
-        lambda a, b: 3 * np.cos(a),
-    ):
-        assert np.median(chances(bent, 30)) < 0.05
-
-
-def test_a_bend_that_rows_cannot_show_is_none():
-    values = np.column_stack([np.tile([0.0, 1.0], 20), np.arange(40.0)])
-    evidence = Evidence.of(values, np.zeros(values.shape, dtype=bool))
-    assert chance_under_linear(Mechanism(1, (0,)), evidence, np.array([[-2.0, 2.0]] * 2)) == 1.0

@@ -10,7 +10,6 @@ import numpy as np
 from causal_bayes_opt.acquisition.smooth_functions import (
     Evidence,
     Mechanism,
-    chance_under_linear,
     log_odds_of_linear,
     usual_values,
 )
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
 
 _SURE = 3.0  # log-odds, 20 to 1, from which no other posterior is asked
-_PLAIN = 0.3  # chance of as much bend in linear rows, from which no other mechanism is learned
 _MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
@@ -92,20 +90,13 @@ def _log_odds(
     posterior: ParentSetPosterior,
     ranges: Mapping[str, tuple[float, float]],
 ) -> float:
-    """Of a linear mechanism of the target, given its likely parents.
-
-    0, which is neither for nor against, where a regression sees no bend: to learn what else a
-    mechanism may be takes a hundred times as long.
-    """
+    """Of a linear mechanism of the target, given its likely parents."""
     names = tuple(buffer.get_variable_names())
     marginals = posterior.marginals
     likely = [name for name in marginals if marginals[name] > 0.5]
     likely = likely or [max(marginals, key=lambda name: marginals[name])]
     mechanism = Mechanism(names.index(target), tuple(sorted(map(names.index, likely))))
-    evidence, usual = standardised_evidence(buffer, ranges)
-    if chance_under_linear(mechanism, evidence, usual) > _PLAIN:
-        return 0.0
-    return log_odds_of_linear(mechanism, evidence, usual)
+    return log_odds_of_linear(mechanism, *standardised_evidence(buffer, ranges))
 
 
 def standardised_evidence(

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import fdtrc
 
 from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
@@ -20,8 +19,6 @@ _TRIED = 24  # kinds of experiments from which scales are learned
 _RARE = 0.01  # share of observed values at each end that are not usual
 _FORETOLD = 2048  # experiments from which is judged how well a mechanism foretells
 _SURE = 100.0  # outcomes of one experiment that many count as; see `Evidence`
-_SAME = 1e-6  # of the largest, below which a direction of a regression is none
-_NOTHING = 1e-12  # of a variance
 _REACH = 2.0  # length scales between the data and the end of the sines' interval
 
 
@@ -160,34 +157,6 @@ def learn(
 def log_odds_of_linear(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> float:
     """Log-odds of a linear mechanism against one of another kind; arguments as in `learn`."""
     return float(_learned(mechanism, evidence, usual).for_linear)
-
-
-def chance_under_linear(mechanism: Mechanism, evidence: Evidence, usual: np.ndarray) -> float:
-    """How often rows of a linear mechanism would look as bent as these; arguments as in `learn`.
-
-    The p-value of the F-test for squares, cubes and products of parents, and for bends beyond
-    usual values, in a regression on what scales are learned from.
-    """
-    rows = learn_from(evidence, mechanism)
-    bent = mechanism_scales.bend(rows.x, *usual[list(mechanism.parents)].T)
-    first, second = np.triu_indices(bent.shape[1])
-    flat = np.column_stack([np.ones(len(bent)), rows.x])
-    full = np.column_stack([flat, bent, bent[:, first] * bent[:, second], bent**3])
-    root = np.sqrt(rows.worth)
-    (over, of_flat), (left, of_full) = (
-        _left_over(m * root[:, None], rows.mean * root) for m in (flat, full)
-    )
-    more, free = of_full - of_flat, len(bent) - of_full
-    if more < 1 or free < 1:
-        return 1.0
-    return float(fdtrc(more, free, (over - left) / more / max(left / free, _NOTHING)))
-
-
-def _left_over(columns: np.ndarray, values: np.ndarray) -> tuple[float, int]:
-    """Sum of squares around a regression, and its number of free coefficients."""
-    axes, sizes, _ = np.linalg.svd(columns, full_matrices=False)
-    axes = axes[:, sizes > _SAME * sizes[0]]
-    return float(((values - axes @ (axes.T @ values)) ** 2).sum()), axes.shape[1]
 
 
 def _learned(
