@@ -57,7 +57,7 @@ def test_edges_are_as_probable_as_the_posteriors_say(b_to_a, a_to_b):
 def test_edge_that_is_certain_is_there_whatever_its_direction():
     """The product alone has it in two thirds of the graphs."""
     graphs = sample_graphs(two(0.5, 0.5), ("A", "B"), 2000, jax.random.key(1))
-    assert graphs.any(axis=(1, 2)).mean() > 0.9
+    assert graphs.any(axis=(1, 2)).mean() > 0.8
     assert abs(graphs[:, 0, 1].mean() - graphs[:, 1, 0].mean()) < 0.1
 
 

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 
 from causal_bayes_opt.acquisition import mechanism_scales
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
-from causal_bayes_opt.acquisition.mechanism_scales import Scales
+from causal_bayes_opt.acquisition.mechanism_scales import FIRST, LEARN_FROM, SECOND, Scales
 from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.smooth_functions import (
     Evidence,
@@ -347,7 +347,7 @@ def test_recurrence_equals_the_basis(function):
 def test_saturating_kinds_are_networks_without_end(function):
     """Their covariance is that of random error functions; the basis draws a few of these."""
     rng = np.random.default_rng(7)
-    x, slopes = rng.normal(size=(20, 2)), rng.normal(size=(100_000, 3)) / 0.8
+    x, slopes = rng.normal(size=(LEARN_FROM, 2)), rng.normal(size=(100_000, 3)) / 0.8
     of_one = erf(np.outer(x[:, 0], slopes[:, 0]) + slopes[:, 2])
     of_both = erf(x @ slopes[:, :2].T + slopes[:, 2])
     units = Scales(0.0, np.array([1.0, 0.0]), 0.0, np.full(2, 0.8), 0.1, True)
@@ -361,14 +361,48 @@ def test_saturating_kinds_are_networks_without_end(function):
         covariance = expected @ expected.T / len(slopes)
         inner = (1.0 + x @ x.T if scales.together else 1.0 + np.outer(x[:, 0], x[:, 0])) / 0.8**2
         with double():
-            exact = np.asarray(mechanism_scales.of_units(inner))
+            pairs = mechanism_scales.of_pairs(inner[FIRST, SECOND])
             design = np.asarray(smooth.basis(x, np.ones(2, bool), scales, domain, waves))
             value = jax.jit(smooth.evaluate)(x, weights, np.ones(2, bool), scales, domain, waves)
+        exact = symmetric(pairs)
         np.testing.assert_allclose(exact, covariance, atol=0.02)
         # 32 units for one parent, evenly spread, and 128 for all, at random.
         drawn = design @ design.T - 1.0
         assert np.sqrt(np.mean((drawn - exact) ** 2)) < 0.1
         np.testing.assert_allclose(value, design @ weights, atol=1e-9)
+
+
+def symmetric(pairs):
+    found = np.zeros((LEARN_FROM, LEARN_FROM))
+    found[FIRST, SECOND] = found[SECOND, FIRST] = pairs
+    return found
+
+
+def test_density_of_rows_and_its_slopes_are_those_of_a_normal():
+    rng = np.random.default_rng(0)
+    x, values = rng.normal(size=(LEARN_FROM, 2)), rng.normal(size=LEARN_FROM)
+    kernel = np.exp(-0.5 * ((x[:, None] - x[None]) ** 2).sum(axis=-1))
+    pairs, noise = kernel[FIRST, SECOND], rng.uniform(0.2, 1.0, LEARN_FROM)
+
+    def plain(pairs, noise, values):
+        matrix = jax.numpy.zeros((LEARN_FROM, LEARN_FROM)).at[FIRST, SECOND].set(pairs)
+        whole = matrix + matrix.T - jax.numpy.diag(jax.numpy.diag(matrix))
+        return jax.scipy.stats.multivariate_normal.logpdf(
+            values, jax.numpy.zeros(LEARN_FROM), whole + jax.numpy.diag(noise)
+        )
+
+    with double():
+        ours, slopes = jax.value_and_grad(mechanism_scales.log_density, (0, 1, 2))(
+            *map(jax.numpy.asarray, (pairs, noise, values))
+        )
+        theirs, expected = jax.value_and_grad(plain, (0, 1, 2))(
+            *map(jax.numpy.asarray, (pairs, noise, values))
+        )
+    assert float(ours) == pytest.approx(
+        float(theirs) + 0.5 * LEARN_FROM * np.log(2 * np.pi), rel=1e-10
+    )
+    for own, other in zip(slopes, expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=1e-9)
 
 
 def test_the_quick_arcsine_is_the_arcsine():

@@ -48,7 +48,7 @@ class Seen(NamedTuple):
     """What the network is shown."""
 
     own: jax.Array  # [n_vars, N_FEATURES]
-    pairs: jax.Array  # [n_vars, n_vars, N_PAIRED], of i beside j at [i, j]
+    pairs: jax.Array  # [n_vars, n_vars, N_PAIRED], [i, j]: what i does while j is held, and to j
 
 
 def no_history(n_vars: int) -> History:

@@ -176,7 +176,7 @@ def _remembered(x_bytes: bytes, y_bytes: bytes, n_parents: int, n_slots: int) ->
 
 
 class _Pairs(NamedTuple):
-    """What a kernel of all pairs of rows, each once, is made of; see `_FIRST` and `_SECOND`."""
+    """What a kernel of all pairs of rows, each once, is made of; see `FIRST` and `SECOND`."""
 
     squares: jax.Array  # of distances between bent parents [n_slots, n_pairs]
     products: jax.Array  # of bent parents, likewise
@@ -191,10 +191,10 @@ class _Found(NamedTuple):
 
 
 # The pairs of rows on and below a matrix's diagonal, and where in their list each entry is.
-_FIRST, _SECOND = np.tril_indices(LEARN_FROM)
+FIRST, SECOND = np.tril_indices(LEARN_FROM)
 _PLACE = np.zeros((LEARN_FROM, LEARN_FROM), dtype=int)
-_PLACE[_FIRST, _SECOND] = _PLACE[_SECOND, _FIRST] = np.arange(len(_FIRST))
-_COUNTED = np.where(_FIRST == _SECOND, 1.0, 2.0)  # how often a pair is in the matrix
+_PLACE[FIRST, SECOND] = _PLACE[SECOND, FIRST] = np.arange(len(FIRST))
+_COUNTED = np.where(FIRST == SECOND, 1.0, 2.0)  # how often a pair is in the matrix
 
 
 @jax.jit
@@ -209,8 +209,8 @@ def _learn(
 ) -> Learned:
     """Climb to the top of each kind, and draw around it; padded rows are worth 0."""
     # Slots come first: the inner axis of what takes time is long then.
-    one, other = (jnp.where(there, bent, 0.0)[rows].T for rows in (_FIRST, _SECOND))
-    linear = (x[_FIRST] * x[_SECOND]).sum(axis=1)
+    one, other = (jnp.where(there, bent, 0.0)[rows].T for rows in (FIRST, SECOND))
+    linear = (x[FIRST] * x[SECOND]).sum(axis=1)
     found = _Found(_Pairs((one - other) ** 2, one * other, linear), mean, worth, scatter.sum())
     optimizer = optax.adam(_RATE)
 
@@ -267,14 +267,10 @@ def turns_at(steep: Any, there: Any) -> Any:
     return steep.sum() / there.sum().clip(1)
 
 
-def of_units(inner: jax.Array) -> jax.Array:
-    """Covariance of sums of error functions, from products ``[..., n, n]`` of what enters them."""
-    size = jax.lax.rsqrt(1.0 + 2.0 * jnp.diagonal(inner, axis1=-2, axis2=-1))
-    return _of_units(inner, size[..., :, None] * size[..., None, :])
-
-
-def _of_units(inner: jax.Array, sizes: jax.Array) -> jax.Array:
-    return (2.0 / jnp.pi) * arcsine(2.0 * inner * sizes)
+def of_pairs(inner: jax.Array) -> jax.Array:
+    """Covariance of sums of error functions ``[..., n_pairs]``, from products of what enters."""
+    size = jax.lax.rsqrt(1.0 + 2.0 * inner[..., FIRST == SECOND])
+    return (2.0 / jnp.pi) * arcsine(2.0 * inner * size[..., FIRST] * size[..., SECOND])
 
 
 def arcsine(x: jax.Array) -> jax.Array:
@@ -303,17 +299,17 @@ def _negative_log_posterior(
     if saturates:
         steep = jnp.where(there, scales.lengths**-2, 0.0)
         weighed = steep[:, None] * pairs.products
-        alone = _of_pairs(steep[:, None] + weighed)
-        together = _of_pairs(turns_at(steep, there) + weighed.sum(axis=0))
+        alone = of_pairs(steep[:, None] + weighed)
+        together = of_pairs(turns_at(steep, there) + weighed.sum(axis=0))
     else:
         away = pairs.squares / scales.lengths[:, None] ** 2
         alone, together = jnp.exp(-0.5 * away), jnp.exp(-0.5 * away.sum(axis=0))
     bends = (amplitudes * alone).sum(axis=0) + scales.together**2 * together
     is_row = found.worth > 0
-    both = is_row[_FIRST] & is_row[_SECOND]
+    both = is_row[FIRST] & is_row[SECOND]
     kernel = jnp.where(both, 1.0 + scales.linear**2 * pairs.linear + bends, 0.0)
     noise = jnp.where(is_row, scales.noise**2 / jnp.maximum(found.worth, 1.0), 1.0)
-    evidence = _log_density(kernel, noise, found.mean)
+    evidence = log_density(kernel, noise, found.mean)
     # What single values say of the noise beyond their means.
     more = jnp.maximum(found.worth - 1.0, 0.0).sum()
     evidence -= more * jnp.log(scales.noise) + 0.5 * found.scatter / scales.noise**2
@@ -323,14 +319,8 @@ def _negative_log_posterior(
     return loss
 
 
-def _of_pairs(inner: jax.Array) -> jax.Array:
-    """`of_units` of pairs ``[..., n_pairs]``."""
-    size = jax.lax.rsqrt(1.0 + 2.0 * inner[..., _FIRST == _SECOND])
-    return _of_units(inner, size[..., _FIRST] * size[..., _SECOND])
-
-
 @jax.custom_vjp
-def _log_density(kernel: jax.Array, noise: jax.Array, values: jax.Array) -> jax.Array:
+def log_density(kernel: jax.Array, noise: jax.Array, values: jax.Array) -> jax.Array:
     """Normal log-density ``[]`` of values, up to a constant.
 
     Its slope is 0.5 (a a' - K^-1) with a = K^-1 y (Rasmussen and Williams 2006, 5.9), for which
@@ -359,7 +349,7 @@ def _slope(
     inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(len(root)), lower=True)
     solved = inverse.T @ half
     whole = 0.5 * times * (jnp.outer(solved, solved) - inverse.T @ inverse)
-    return whole[_FIRST, _SECOND] * _COUNTED, jnp.diag(whole), -times * solved
+    return whole[FIRST, SECOND] * _COUNTED, jnp.diag(whole), -times * solved
 
 
-_log_density.defvjp(_factored, _slope)
+log_density.defvjp(_factored, _slope)

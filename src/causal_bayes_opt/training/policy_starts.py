@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -91,27 +93,23 @@ def make_starts(distribution: StartDistribution, n: int, seed: int) -> Start:
 
     Systems in which nothing that may be set moves the target are drawn again.
     """
-    starts: list[Start] = []
-    chunk = 0
-    while len(starts) < n:
-        starts += starts_of_chunk(distribution, seed, chunk)
-        chunk += 1
-    stacked: Start = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *starts[:n])
+    chunks = (_starts_of_chunk(distribution, seed, chunk) for chunk in count())
+    starts = islice(chain.from_iterable(chunks), n)
+    stacked: Start = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *starts)
     return stacked
 
 
-def starts_of_chunk(distribution: StartDistribution, seed: int, chunk: int) -> list[Start]:
-    """Starts on the systems of one chunk; each chunk is made on its own, in any order."""
+def _starts_of_chunk(distribution: StartDistribution, seed: int, chunk: int) -> Iterator[Start]:
     k_systems, k_rows = jax.random.split(jax.random.fold_in(jax.random.key(seed), chunk))
     systems = draw_systems(k_systems, _CHUNK, distribution.systems)
     targets = np.array([_target(systems, i) for i in range(_CHUNK)])
     rows = _rows(jax.random.split(k_rows, _CHUNK), systems, targets, distribution.design)
     rows, systems = jax.tree.map(np.asarray, (rows, systems))
-    starts = []
     for i in range(_CHUNK):
         system, own = jax.tree.map(lambda leaf, i=i: leaf[i], (systems, rows))
-        starts.append(_start(system, own, int(targets[i]), distribution, (seed, chunk, i)))
-    return [start for start in starts if start is not None]
+        found = _start(system, own, int(targets[i]), distribution, (seed, chunk, i))
+        if found is not None:
+            yield found
 
 
 @partial(jax.jit, static_argnames=("design",))

@@ -42,7 +42,8 @@ class PolicyRun:
         name: of the policy that it makes.
         network: its size.
         starts: what episodes begin with.
-        n_starts: how many systems are simulated.
+        n_starts: how many systems are simulated; an eighth as many more, 16 to 512, to choose the
+            weights by, and again to judge them.
         grpo: how rollouts become a gradient.
         imitation: steps of imitation first; None: none.
         loop: of GRPO; a batch is `batch_size` starts.
@@ -85,7 +86,7 @@ def train_policy(
     key = jax.random.key(run.loop.seed)
 
     def missing(params: hk.Params, on: Start) -> np.ndarray:
-        """What is missing to the optimum in each trial ``[n_steps]``, mean over systems."""
+        """What trials miss ``[n_steps]``, mean over systems: 0 is the optimum, 1 doing nothing."""
         n, most = run.grpo.n_steps, run.grpo.max_targets
         found = greedy_improvements(key, network, params, on, n, most)
         return np.asarray(1.0 - found.mean(axis=0))
