@@ -1,7 +1,8 @@
 """What the causes that members get are worth, where mechanisms are not linear.
 
-``python -m benchmarks.causes [--systems N]``. On random systems of four families of mechanisms,
-each with a target that has a cause, 100 rows and two experiments on every other variable, prints a
+``python -m benchmarks.causes [--systems N] [--many N]``. On random systems of four families of
+mechanisms, each with a target that has a cause, 100 rows and two experiments on every other
+variable, of one outcome or of many, prints a
 Markdown table of nats on the target's true set, by the posterior and as members get their causes
 (`acquisition.causes`), and of what members foretell of interventions on any number of variables,
 with causes by the posterior, as they get them, and with the true graph: the error of their mean, in
@@ -61,11 +62,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--systems", type=int, default=60, metavar="N", help="of each family")
-    systems = parser.parse_args(arguments).systems
+    parser.add_argument("--many", type=int, default=1, metavar="N", help="outcomes an experiment")
+    options = parser.parse_args(arguments)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     every: list[Scores] = []
     for mechanism in MECHANISMS:
-        found = [scores_of(mechanism, FIRST + number) for number in range(systems)]
+        numbers = range(FIRST, FIRST + options.systems)
+        found = [scores_of(mechanism, number, options.many) for number in numbers]
         kept = [own for own in found if own is not None]
         _print_row(mechanism, kept)
         every += kept
@@ -86,7 +89,7 @@ def _print_row(name: str, kept: list[Scores]) -> None:
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def scores_of(mechanism: str, number: int) -> Scores | None:
+def scores_of(mechanism: str, number: int, many: int = 1) -> Scores | None:
     """One system's scores; None where the outcome model takes it for linear."""
     rng = np.random.default_rng(number)
     scm, graph = _system(mechanism, number, rng)
@@ -99,8 +102,9 @@ def scores_of(mechanism: str, number: int) -> Scores | None:
     buffer = ExperienceBuffer.from_dataframe(observed)
     for trial, name in enumerate(others * 2):
         done = make_intervention({name: float(rng.uniform(*ranges[name]))})
-        row = sample(scm, 1, intervention=done, seed=number * 100 + trial).iloc[0]
-        buffer.add_intervention(done, {other: float(row[other]) for other in names})
+        rows = sample(scm, many, intervention=done, seed=number * 100 + trial)
+        for _, row in rows.iterrows():
+            buffer.add_intervention(done, {other: float(row[other]) for other in names})
     problem = Problem(names, target, ranges=ranges)
     key = jax.random.key(number)
     state = AcquisitionState.start(buffer, problem, auto_posterior, key=key)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
+from causal_bayes_opt.acquisition.causes import Causes, chances_of_effects, judged, suspected
 from causal_bayes_opt.acquisition.linearity import standardised_evidence
 from causal_bayes_opt.acquisition.policy import causes_of, fit_outcome_model
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
@@ -73,7 +73,7 @@ def test_experiments_bring_back_a_cause_that_the_posterior_had_given_up():
     suspects = suspected(NOTHING, np.array([1.0, 1.0, 0.0]))
     assert marginals(suspects)[1] < 0.5
     ranges = {"X": (-2.0, 2.0), "Z": (-2.0, 2.0)}
-    found = judged(suspects, 2, *standardised_evidence(buffer, ranges))
+    found = judged(suspects, 2, *standardised_evidence(buffer, ranges), np.zeros(3))
     assert marginals(found)[1] > 0.95
     assert marginals(found)[0] < 0.5
 
@@ -126,3 +126,42 @@ def test_a_sure_effect_is_no_suspect_though_it_foretells_well():
     assert abs(high - low) < 0.05
     low, high = (outcomes.predict("Y", {"Z": end})[0] for end in ranges["Z"])
     assert high - low > 1.2
+
+
+def _rows_of_a_chain(sets_w):
+    """Z -> Y -> W: observed rows, and experiments of two hundred outcomes each."""
+    scm = SCM(
+        ("Z", "Y", "W"),
+        {
+            "Z": linear([], []),
+            "Y": from_function(["Z"], np.tanh, gaussian(0.5)),
+            "W": from_function(["Y"], lambda y: y + 0.2 * y**2, gaussian(0.3)),
+        },
+        "Y",
+    )
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=1))
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        done = {name: float(rng.uniform(-2, 2)) for name in ("ZW" if sets_w else "Z")}
+        for _, row in sample(scm, 200, intervention=done, seed=number).iterrows():
+            buffer.add_intervention(done, {name: float(row[name]) for name in "ZYW"})
+    return standardised_evidence(buffer, {"Z": (-2.0, 2.0), "W": (-2.0, 2.0)})
+
+
+def test_an_effect_that_foretells_is_no_cause_until_it_is_set():
+    suspects = Causes(np.array([[True, False, False], [True, False, True]]), np.full(2, 0.5))
+    effects = np.array([0.0, 0.0, 0.5])
+    left_open = judged(suspects, 1, *_rows_of_a_chain(sets_w=False), effects)
+    assert 0.3 < left_open.probs[1] < 0.7
+    # Who knows that it is no effect may take it for a cause.
+    assert judged(suspects, 1, *_rows_of_a_chain(sets_w=False), 0 * effects).probs[1] > 0.999
+    assert judged(suspects, 1, *_rows_of_a_chain(sets_w=True), effects).probs[1] < 0.3
+
+
+def test_chances_of_effects_follow_chains_and_leave_out_causes():
+    edges = np.zeros((4, 4))
+    edges[0, 1] = edges[1, 2] = 0.5  # of the target 0
+    edges[3, 0], edges[0, 3] = 0.6, 0.2
+    assert chances_of_effects(edges, 0) == pytest.approx([0.0, 0.5, 0.25, 0.5])
+    edges[3, 0] = 1.0
+    assert chances_of_effects(edges, 0)[3] == 1.0

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from scipy.special import ndtr
 
-from causal_bayes_opt.acquisition.causes import Causes, judged, suspected
+from causal_bayes_opt.acquisition.causes import Causes, chances_of_effects, judged, suspected
 from causal_bayes_opt.acquisition.discrepancy import corrected
 from causal_bayes_opt.acquisition.graph_samples import listed_sets, sample_graphs
 from causal_bayes_opt.acquisition.linearity import (
@@ -192,15 +192,13 @@ def _without_bad_luck(state: AcquisitionState, done: Tried) -> AcquisitionState:
 def causes_of(state: AcquisitionState, ranges: Mapping[str, tuple[float, float]]) -> Causes:
     """What may cause the target, where mechanisms are not linear; see `causes`."""
     names, target = state.problem.variables, state.problem.target
-    marginals = state.posterior.marginals
-    posterior = Causes(*listed_sets(state.posteriors, target, names))
+    t, posteriors = names.index(target), state.posteriors
+    edges = np.array([[posteriors[j].marginals.get(i, 0.0) for j in names] for i in names])
     # No posterior is 0 but of what was ruled out.
-    chances = [
-        1.0 - state.posteriors[name].marginals.get(target, 0.0) if marginals.get(name) else 0.0
-        for name in names
-    ]
-    suspects = suspected(posterior, np.array(chances))
-    return judged(suspects, names.index(target), *standardised_evidence(state.buffer, ranges))
+    chances = np.where(edges[:, t] > 0, 1.0 - edges[t], 0.0)
+    suspects = suspected(Causes(*listed_sets(posteriors, target, names)), chances)
+    evidence, usual = standardised_evidence(state.buffer, ranges)
+    return judged(suspects, t, evidence, usual, chances_of_effects(edges, t))
 
 
 def _worth(best: float, means: np.ndarray) -> np.ndarray:
