@@ -102,8 +102,9 @@ def judged(
         effects: chances that a variable is an effect of the target if it is no cause ``[n_vars]``.
     """
     foretold = _foretold(suspects.sets, target, evidence, usual, evidence)
-    gained = _as_effects(suspects, target, evidence, usual, effects)
-    log_weights = np.log(suspects.probs) + _TRIED * (foretold + gained)
+    log_weights = np.log(suspects.probs) + _TRIED * foretold
+    gained = _as_effects(suspects.sets, log_weights, target, evidence, usual, effects)
+    log_weights = log_weights + _TRIED * gained
     weights = np.exp(log_weights - log_weights.max())
     return Causes(suspects.sets, weights / weights.sum())
 
@@ -123,7 +124,8 @@ def _foretold(
 
 
 def _as_effects(
-    suspects: Causes,
+    sets: np.ndarray,
+    log_weights: np.ndarray,
     target: int,
     evidence: learned.Evidence,
     usual: np.ndarray,
@@ -133,14 +135,15 @@ def _as_effects(
 
     That a variable j depends on the target y multiplies its own density by
     ``p(j | y, ..) / p(j | ..)``, which is ``p(y | j, ..) / p(y | ..)``: what a set gains by j where
-    experiments did not set it. The likeliest set without j stands for all of them.
+    experiments did not set it. The likeliest set without j stands for all of them: of one that
+    foretells badly a variable more would gain for that alone.
     """
-    gained = np.zeros(len(suspects.sets))
-    doubtful = suspects.sets.any(axis=0) & ~suspects.sets.all(axis=0) & (effects > _NO_EFFECT)
+    gained = np.zeros(len(sets))
+    doubtful = sets.any(axis=0) & ~sets.all(axis=0) & (effects > _NO_EFFECT)
     for j in np.flatnonzero(doubtful):
         not_set = evidence.at(~evidence.mask[:, j])
-        without = ~suspects.sets[:, j]
-        likeliest = suspects.sets[without][np.argmax(suspects.probs[without])]
+        without = ~sets[:, j]
+        likeliest = sets[without][np.argmax(log_weights[without])]
         both = np.stack([likeliest, likeliest | (np.arange(len(likeliest)) == j)])
         before, after = _foretold(both, target, evidence, usual, not_set)
         chance = min(float(effects[j]), _SURELY)
