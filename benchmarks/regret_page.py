@@ -55,7 +55,8 @@ Those with a model recommend by it, the others (PARENT_SCALE, both random ones) 
 Median and mean over studies with 95 % bootstrap intervals, and where all studies have one system
 the median expected outcome of what is recommended. **value** is the mean expected outcome of the
 last recommendation, **mean Y** that of all trials, **noisy** the mean of what came out. **GAP** is
-that of Branchini et al. (2023) for the trials' expected outcomes (1 is best). **ms** is the median
+that of Branchini et al. (2023) for the trials' expected outcomes (1 is best); both are over a
+method's own trials, 20 where T=20 stands in its row and 10 elsewhere. **ms** is the median
 time of a decision, posterior included, on one core beside other work. **commit** is that of the
 code that made a row, of older ones that which brought it here: `git log COMMIT..` says what has
 changed since. Mechanisms that saturate came with cee616f: rows from before are by another outcome
