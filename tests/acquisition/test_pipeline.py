@@ -12,6 +12,7 @@ from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.sample import sample, simulator
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import ConfigError, DataError, UnknownNameError
+from causal_bayes_opt.expert.parent_scale import parent_scale_rule
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.training.deployment import deploy_trained_system
@@ -171,6 +172,7 @@ def test_rows_to_begin_with_are_not_changed():
         ({"A": 0.5}, {"A": 0.1, "B": 0.0, "Y": 0.5}, DataError),
         ({"C": 0.5}, {"A": 0.1, "B": 0.0, "Y": 0.5}, UnknownNameError),
         ({"A": 0.5}, {"Y": float("nan")}, DataError),
+        ({"A": 0.5}, {"A": 0.5, "B": 0.0, "Y": 1e200}, DataError),
     ],
 )
 def test_refused_outcome_leaves_the_study_as_it_was(intervention, outcome, error):
@@ -195,6 +197,8 @@ def test_study_without_a_problem_or_trials_is_refused():
         empty.ask()
     with pytest.raises(ConfigError, match="the budget is spent"):
         pipeline().run(simulator(SYSTEM), 0)
+    with pytest.raises(ConfigError, match="whole number"):
+        pipeline().run(simulator(SYSTEM), True)
 
 
 def test_trained_model_is_deployed_into_a_study():
@@ -235,8 +239,22 @@ def test_where_everything_failed_something_is_tried_again():
     assert study.ask().intervention
 
 
-def test_a_network_does_not_insist_on_what_failed():
-    study = pipeline(policy_named("grpo-linear-v1"))
+def test_an_absurd_outcome_is_a_trial_that_failed():
+    def broken(intervention, n, seed):
+        return sample(SYSTEM, n, intervention=intervention, seed=seed).assign(
+            Y=lambda rows: rows["Y"] * (1e200 if "A" in intervention else 1.0)
+        )
+
+    study = pipeline(random_choice, seed=4)
+    errors = study.run(broken, 6).trials["error"]
+    assert "check its units" in errors[errors != ""].iloc[0]
+    assert (errors == "").any()
+    assert study.recommend().intervention
+
+
+@pytest.mark.parametrize("policy", [policy_named("grpo-linear-v1"), parent_scale_rule()])
+def test_a_policy_that_scores_nothing_does_not_insist_on_what_failed(policy):
+    study = pipeline(policy)
     first = study.ask().intervention
 
     def frail(intervention, n, seed):

@@ -16,10 +16,13 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
+from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.table import DO_COLUMN, SEPARATOR, names_set
 from causal_bayes_opt.errors import ConfigError, DataError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
+
+_FARTHEST = 1e9  # standard deviations; beyond, single precision has no room for squares and sums
 
 Experiment: TypeAlias = Callable[[dict[str, float] | None, int, int], pd.DataFrame]
 
@@ -152,7 +155,8 @@ class ACBOPipeline:
         Nothing changes where it is refused.
 
         Raises:
-            DataError: an outcome that does not fit the intervention.
+            DataError: an outcome that does not fit the intervention, or is so far from the
+                observed rows that nothing could be asked after it.
             UnknownNameError: a name that is not among the variables.
         """
         rows: list[Any] = [outcome]
@@ -164,6 +168,7 @@ class ACBOPipeline:
         buffer = self._buffer.copy()
         for row in rows:
             buffer.add_intervention(intervention, row)
+        _require_near(buffer, len(rows))
         self._buffer, self._step, self._state = buffer, self._step + len(rows), None
         self._trials += 1
 
@@ -213,7 +218,7 @@ class ACBOPipeline:
             ConfigError: no trials.
             DataError: every trial of the study failed.
         """
-        if not isinstance(trials, Integral):
+        if not isinstance(trials, Integral) or isinstance(trials, bool):
             raise ConfigError(f"trials is {trials!r}; it must be a whole number")
         if trials < 1:
             raise ConfigError(f"{trials} trials: the budget is spent before the first experiment")
@@ -228,11 +233,14 @@ class ACBOPipeline:
             words = np.random.SeedSequence((self.seed % 2**32, number))
             seed = int(words.generate_state(1)[0] // 2)
             outcome, error = _run(simulate, suggestion, problem, seed)
-            records.append(_record(number, suggestion, problem, outcome, error))
             if outcome:
-                self.tell(suggestion.intervention, outcome)
-            else:
+                try:
+                    self.tell(suggestion.intervention, outcome)
+                except DataError as refused:
+                    outcome, error = {}, f"{type(refused).__name__}: {refused}"
+            if error:
                 self.tell_failed(suggestion.intervention)
+            records.append(_record(number, suggestion, problem, outcome, error))
             errors.append(error)
         if all(errors) and self._step == 0:
             raise DataError(f"all {trials} trials failed; the last one: {errors[-1]}")
@@ -259,12 +267,30 @@ def _require_same(intervention: Mapping[str, float], outcome: pd.DataFrame) -> N
             )
 
 
+def _require_near(buffer: ExperienceBuffer, n_new: int) -> None:
+    """Refuse the last, new rows of a buffer if they are out of all proportion to the others."""
+    values, _ = buffer.all_rows()
+    try:
+        scaling = Scaling.of(buffer)
+    except DataError:  # nothing is known of proportions yet
+        return
+    far = np.abs(np.nan_to_num(scaling.apply(values[-n_new:]))).max(axis=0)
+    worst = int(far.argmax())
+    if far[worst] > _FARTHEST:
+        raise DataError(
+            f"{buffer.get_variable_names()[worst]!r} lies {far[worst]:.3g} standard deviations "
+            f"from the observed mean; at most {_FARTHEST:g} are taken; check its units"
+        )
+
+
 def _run(
     simulate: Experiment, suggestion: Suggestion, problem: Problem, seed: int
 ) -> tuple[dict[str, float], str]:
     """The outcome of an experiment, or why there is none."""
     try:
-        rows = simulate(dict(suggestion.intervention), 1, seed)
+        rows: Any = simulate(dict(suggestion.intervention), 1, seed)
+        if not isinstance(rows, pd.DataFrame) or rows.empty:
+            return {}, "the simulator returned no DataFrame with a row"
         row = rows.drop(columns=DO_COLUMN, errors="ignore").iloc[0]
         outcome = {name: float(row[name]) for name in problem.variables}
     except Exception as error:  # noqa: BLE001  # the system is the user's: it may raise anything

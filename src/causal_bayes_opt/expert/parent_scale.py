@@ -18,7 +18,10 @@ import jax
 import numpy as np
 from rich.progress import Progress
 
+from causal_bayes_opt.acquisition.baselines import random_choice
+from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion
+from causal_bayes_opt.acquisition.search import like_failed
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
@@ -123,12 +126,15 @@ def parent_scale_rule(options: ParentScaleOptions | None = None) -> Policy:
     """PARENT_SCALE as a policy: its beliefs and its choice, from all rows of a state.
 
     The surrogate's posteriors are not looked at. All experiments count as made before the start, so
-    that no set of parents is dropped for good.
+    that no set of parents is dropped for good. An experiment at random where its own is like one
+    that failed.
     """
 
     def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
         seed = int(np.asarray(jax.random.key_data(key))[-1])
-        return suggest(init(state.buffer, state.problem, options, seed=seed))
+        suggestion = suggest(init(state.buffer, state.problem, options, seed=seed))
+        own = Candidates.of([suggestion.intervention], state.problem.variables)
+        return random_choice(state, key) if like_failed(state, own)[0] else suggestion
 
     return policy
 
