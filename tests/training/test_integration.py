@@ -1,5 +1,7 @@
 """The model in the loop of experiments, by the public names of the integration."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -92,7 +94,10 @@ def test_posterior_of_the_target_alone_replaces_only_its_own(buffer, params):
     flat = {n: integrate_amortized_with_buffer(buffer, MODEL, params, n) for n in NAMES}
     state = AcquisitionState(buffer, Problem(tuple(NAMES), "Y"), flat)
     new = ParentSetPosterior("Y", pmap({frozenset("A"): 1.0}), 0.0, variables=tuple(NAMES))
+    state = replace(state, linear=True)
     after = update_state_with_intervention(state, {"A": 1.0}, {"Y": 2.0, "B": 0.0}, new)
+    # It was so by the rows of before.
+    assert after.linear is None
     assert after.posterior == new
     assert after.posteriors["B"] == flat["B"]
 
