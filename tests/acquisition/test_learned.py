@@ -46,6 +46,7 @@ def test_policy_comes_back_whole(saved):
         ("encoding_version", 99, "was trained for encoding 99;"),
         ("format", "other/1", "has the format 'other/1'"),
         ("config", {"hidden_dim": 16, "num_layers": 1, "num_heads": 2}, "do not fit"),
+        ("config", {"width": 16}, "no PolicyConfig"),
     ],
 )
 def test_file_of_another_version_is_refused_and_the_state_stays(saved, key, value, message):
@@ -60,6 +61,18 @@ def test_file_of_another_version_is_refused_and_the_state_stays(saved, key, valu
         LearnedPolicy(path)(state, jax.random.key(0))
     assert len(state.buffer) == 30
     assert state.step == 0
+
+
+def test_a_header_that_lacks_something_is_refused(saved):
+    _, path = saved
+    header = json.loads(path.read_text())
+    for key in ("encoding_version", "config", "card"):
+        path.write_text(json.dumps({name: own for name, own in header.items() if name != key}))
+        with pytest.raises(ModelError):
+            load_policy(path)
+    path.write_text("[]")
+    with pytest.raises(ModelError, match="no JSON object"):
+        load_policy(path)
 
 
 def test_missing_weights_and_unknown_names_are_told(saved, tmp_path):

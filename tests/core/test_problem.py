@@ -49,6 +49,11 @@ NAMES = ("X10", "Y", "X2")
         ),
         ({"ranges": {"X2": (1, 1)}}, ProblemError, "range of 'X2' has zero width at 1"),
         (
+            {"ranges": {"X2": (-1e308, 1e308)}},
+            ProblemError,
+            "range of 'X2' is -1e+308 to 1e+308; its",
+        ),
+        (
             {"ranges": {"X2": (np.nan, 1)}},
             ProblemError,
             "range of 'X2' is nan to 1; both ends must be finite",

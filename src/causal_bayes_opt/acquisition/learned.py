@@ -35,6 +35,7 @@ from causal_bayes_opt.core.weights import (
     load_weights,
     read_header,
     save_network,
+    size_of,
     written_at,
 )
 from causal_bayes_opt.errors import ModelError
@@ -79,7 +80,7 @@ def load_policy(name_or_path: str | Path = DEFAULT_POLICY) -> TrainedPolicy:
 @lru_cache(maxsize=16)
 def _loaded(path: Path, _written_at: tuple[int, ...]) -> TrainedPolicy:
     header = read_header(path, "policy", FORMAT, POLICY_ENCODING_VERSION)
-    network = net.PolicyNetwork(net.PolicyConfig(**header["config"]))
+    network = net.PolicyNetwork(size_of(net.PolicyConfig, header["config"]))
     params = load_weights(path.with_suffix(".safetensors"))
     expected = jax.tree.map(np.shape, dict(network.init(jax.random.key(0))))
     if jax.tree.map(np.shape, params) != expected:

@@ -177,9 +177,11 @@ def number_text(value: float, width: float, digits: int) -> str:
 
 
 def check_range(name: str, low: float, high: float) -> None:
-    """Raise `ProblemError` unless ``low < high`` and both are finite."""
+    """Raise `ProblemError` unless ``low < high`` and both are finite, as is their distance."""
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ProblemError(f"range of {name!r} is {low:g} to {high:g}; both ends must be finite")
+    if not math.isfinite(high - low):
+        raise ProblemError(f"range of {name!r} is {low:g} to {high:g}; its width must be finite")
     if low > high:
         raise ProblemError(
             f"range of {name!r} is reversed: {low:g} is above {high:g}; write the lower end first"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from causal_bayes_opt.errors import ModelError, nearest
+
+Config = TypeVar("Config")
 
 
 def save_weights(params: Mapping[str, Mapping[str, Array]], path: Path) -> None:
@@ -90,18 +92,38 @@ def read_header(path: Path, kind: str, form: str, encoding_version: int) -> dict
     """
     try:
         header: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{str(path)!r} is no {kind} header: {error}") from error
+    if not isinstance(header, dict):
+        raise ModelError(f"{str(path)!r} is no {kind} header: it is no JSON object")
     if header.get("format") != form:
         raise ModelError(
             f"{str(path)!r} has the format {header.get('format')!r}; this version reads {form!r}"
         )
-    if header["encoding_version"] != encoding_version:
+    if header.get("encoding_version") != encoding_version:
         raise ModelError(
-            f"{str(path)!r} was trained for encoding {header['encoding_version']}; this version "
-            f"has encoding {encoding_version}; train it again or use the version that made it"
+            f"{str(path)!r} was trained for encoding {header.get('encoding_version')!r}; this "
+            f"version has encoding {encoding_version}; train it again or use the version that made "
+            "it"
         )
+    missing = sorted({"name", "config", "card"} - header.keys())
+    if missing:
+        raise ModelError(f"the header {str(path)!r} lacks {missing[0]!r}")
     return header
+
+
+def size_of(config: type[Config], values: object) -> Config:
+    """The size of a network by a header's entry ``config``.
+
+    Raises:
+        ModelError: there is something else.
+    """
+    try:
+        return config(**values)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ModelError(f"a header's 'config' is {values!r}, no {config.__name__}: {error}") from (
+            error
+        )
 
 
 def save_network(

@@ -24,6 +24,7 @@ from causal_bayes_opt.core.weights import (
     load_weights,
     read_header,
     save_network,
+    size_of,
     written_at,
 )
 from causal_bayes_opt.errors import MethodLimitError, ModelError, check_name
@@ -82,7 +83,9 @@ def load_pretrained(name_or_path: str | Path = DEFAULT_MODEL) -> TrainedModel:
 @lru_cache(maxsize=16)
 def _loaded(path: Path, _written_at: tuple[int, ...]) -> TrainedModel:
     header = read_header(path, "model", FORMAT, ENCODING_VERSION)
-    model = make_network(header["architecture"], header["config"], header.get("temperature"))
+    model = make_network(
+        str(header.get("architecture")), header["config"], header.get("temperature")
+    )
     params = load_weights(path.with_suffix(".safetensors"))
     _require_same_shapes(model, params, path)
     return TrainedModel(header["name"], model, params, header["card"])
@@ -109,13 +112,13 @@ def make_network(
         temperature: coefficients of `temperature.Tempered`; None: posteriors as they are.
 
     Raises:
-        ModelError: no such architecture, or no such temperature.
+        ModelError: no such architecture, size or temperature.
     """
     network: Network
     if architecture == "pairs":
-        network = AmortizedModel(PredictorConfig(**config))
+        network = AmortizedModel(size_of(PredictorConfig, config))
     elif architecture == "rows":
-        network = AxialModel(AxialConfig(**config))
+        network = AxialModel(size_of(AxialConfig, config))
     else:
         raise ModelError(
             f"no architecture is called {architecture!r} (there are 'pairs' and 'rows')"
