@@ -11,15 +11,22 @@ from causal_bayes_opt.acquisition import grpo
 from causal_bayes_opt.acquisition import policy_network as net
 from causal_bayes_opt.acquisition.episodes import greedy_improvements, play, respond, to_values
 from causal_bayes_opt.acquisition.features import N_FEATURES, N_PAIRED, Seen, features, no_history
-from causal_bayes_opt.acquisition.learned import load_policy, mechanisms_of, question
+from causal_bayes_opt.acquisition.learned import (
+    LearnedPolicy,
+    load_policy,
+    mechanisms_of,
+    question,
+)
 from causal_bayes_opt.acquisition.rewards import RewardTerms, RewardWeights, reward
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.benchmarks.families import random_problem
 from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.graphs import random_graph
 from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.sample import sample
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
-from causal_bayes_opt.errors import ConfigError
+from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.policy_starts import StartDistribution, make_starts
@@ -187,6 +194,32 @@ def test_validity_teaches_to_set_few_enough(starts):
     assert shares[1] > shares[0] + 0.1
 
 
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+    run = PolicyRun(
+        network=SMALL,
+        n_starts=N_STARTS,
+        grpo=grpo.GRPOConfig(n_steps=1),
+        imitation=LoopConfig(steps=10, batch_size=16, warmup_steps=5),
+        loop=LoopConfig(steps=20, batch_size=16, warmup_steps=5, checkpoint_every=5),
+    )
+
+    def pull_the_plug(stage, progress):
+        if stage == "grpo" and progress.step >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_policy(run, tmp_path / "stopped", pull_the_plug)
+    resumed = train_policy(run, tmp_path / "stopped")
+    whole = train_policy(run)
+    for a, b in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = replace(run, loop=replace(run.loop, seed=1))
+    kept = (tmp_path / "stopped" / "starts.json").read_text()
+    with pytest.raises(ModelError, match="another configuration"):
+        train_policy(other, tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "starts.json").read_text() == kept
+
+
 def test_the_teacher_knows_that_systems_are_linear(starts):
     """It sets ends of ranges, as those of linear systems are best."""
     places = np.asarray(starts.teacher.place)[np.asarray(starts.teacher.chosen)]
@@ -211,6 +244,24 @@ def test_policy_needs_the_posterior(shipped, starts):
     without = improvement_of(shipped, swapped)[:, 0]
     gained = with_own - without
     assert gained.mean() > 3 * gained.std() / np.sqrt(len(gained))
+
+
+def test_policy_needs_the_posterior_s_certainty():
+    """With graphs drawn whatever the rows say, of the same system, it does worse too."""
+    lost = []
+    for seed in range(40):
+        problem = random_problem("linear", seed)
+        state = AcquisitionState.start(problem.data(100, 2, seed), problem.problem, exact_posterior)
+        rng, d = np.random.default_rng(seed), len(problem.problem.variables)
+        uniform = np.stack([random_graph("erdos_renyi", rng, d) for _ in range(64)])
+        own, without = (
+            LearnedPolicy()(one, jax.random.key(seed)).intervention
+            for one in (state, replace(state, graphs=uniform))
+        )
+        span = abs(problem.optimum - problem.expected_outcome({}))
+        worse = problem.expected_outcome(without) - problem.expected_outcome(own)
+        lost.append(problem.problem.sign * worse / span)
+    assert np.mean(lost) > 3 * np.std(lost) / np.sqrt(len(lost))
 
 
 def test_values_beat_random_values_on_the_same_variables(shipped, starts):

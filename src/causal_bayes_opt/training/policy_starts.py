@@ -31,6 +31,7 @@ from causal_bayes_opt.core.random_systems import SystemDistribution, draw_system
 from causal_bayes_opt.core.sample import SystemArrays
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
+from causal_bayes_opt.errors import ModelError
 from causal_bayes_opt.surrogate.exact import exact_posterior
 from causal_bayes_opt.surrogate.training import DesignDistribution, draw_rows
 
@@ -68,13 +69,22 @@ class StartDistribution:
 
 
 def kept_starts(distribution: StartDistribution, n: int, seed: int, folder: Path | None) -> Start:
-    """Make starts, or take those that an earlier call made in this folder."""
+    """Make starts, or take those that an earlier call made in this folder.
+
+    Raises:
+        ModelError: the folder holds starts of another run.
+    """
     if folder is None:
         return make_starts(distribution, n, seed)
     path = folder / "starts.safetensors"
     asked = json.dumps([asdict(distribution), n, seed])
     note = folder / "starts.json"
-    if path.exists() and note.exists() and note.read_text() == asked:
+    if path.exists() and note.exists():
+        if note.read_text() != asked:
+            raise ModelError(
+                f"{str(folder)!r} holds the starts of a run with another configuration; name "
+                "another folder, or delete this one"
+            )
         arrays = load_file(path)
         shape = jax.tree.structure(make_starts(distribution, 1, seed))
         leaves = [jnp.asarray(arrays[str(i)]) for i in range(len(arrays))]
