@@ -66,9 +66,9 @@ def test_file_of_another_version_is_refused_and_the_state_stays(saved, key, valu
 def test_a_header_that_lacks_something_is_refused(saved):
     _, path = saved
     header = json.loads(path.read_text())
-    for key in ("encoding_version", "config", "card"):
+    for key, message in (("config", "lacks 'config'"), ("card", "lacks 'card'")):
         path.write_text(json.dumps({name: own for name, own in header.items() if name != key}))
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError, match=message):
             load_policy(path)
     path.write_text("[]")
     with pytest.raises(ModelError, match="no JSON object"):

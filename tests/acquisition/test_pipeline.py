@@ -62,6 +62,8 @@ def test_trials_that_fail_later_are_no_end_of_a_study():
     found = study.run(broken, 2)
     assert list(found.trials["error"]) == ["RuntimeError: no power"] * 2
     assert found.best_intervention
+    nothing = study.run(lambda intervention, n, seed: None, 1)
+    assert list(nothing.trials["error"]) == ["the simulator returned no DataFrame with a row"]
 
 
 def test_a_table_without_rows_is_refused():

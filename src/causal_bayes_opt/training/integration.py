@@ -145,9 +145,15 @@ def update_state_with_intervention(
             raise DataError(
                 f"the posterior for {name!r} is over the parents of {posterior.target_variable!r}"
             )
-    # Graphs drawn before this row no longer agree with the posteriors, nor need what was linear.
-    after = replace(state, buffer=buffer, posteriors=posteriors, graphs=None, linear=None)
-    return replace(after, step=state.step + 1)
+    return replace(
+        state,
+        buffer=buffer,
+        posteriors=posteriors,
+        step=state.step + 1,
+        # What was drawn and found before this row need not hold after it.
+        graphs=None,
+        linear=None,
+    )
 
 
 def create_amortized_surrogate_update_fn(
