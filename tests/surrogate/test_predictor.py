@@ -53,9 +53,9 @@ class Joint:
 
 
 MODELS = {
-    "moments": AmortizedModel(PredictorConfig(16, 2, 2, 4)),
-    "stream": AmortizedModel(PredictorConfig(16, 2, 2, 4, nonlinear=True, stream=4)),
-    "rows": AxialModel(AxialConfig(16, 2, 2)),
+    "moments": AmortizedModel(PredictorConfig(16, 1, 2, 4)),
+    "stream": AmortizedModel(PredictorConfig(16, 1, 2, 4, nonlinear=True, stream=4)),
+    "rows": AxialModel(AxialConfig(16, 1, 2)),
 }
 
 

@@ -1,7 +1,7 @@
 """Tempered networks: what a temperature changes, and that it is part of the model."""
 
 import json
-from functools import partial
+from functools import cache
 
 import jax
 import numpy as np
@@ -34,9 +34,14 @@ def network(request):
     return request.param
 
 
+@cache
+def params_of(network):
+    return jax.tree.map(lambda leaf: 2.0 * leaf, network.init(jax.random.key(0)))
+
+
 @pytest.fixture(scope="module")
 def params(network):
-    return jax.tree.map(lambda leaf: 2.0 * leaf, network.init(jax.random.key(0)))
+    return params_of(network)
 
 
 def buffer_of(n_vars, n_rows=60):
@@ -45,22 +50,24 @@ def buffer_of(n_vars, n_rows=60):
     return ExperienceBuffer.from_arrays(values)
 
 
-def answers(model, params, n_vars):
-    return jax.jit(partial(model.joint, params))(pad_rows(buffer_of(n_vars)))
+@cache
+def answers(network, n_vars, temperature=None):
+    model = network if temperature is None else Tempered(network, temperature)
+    return jax.jit(model.joint)(params_of(network), pad_rows(buffer_of(n_vars)))
 
 
 @pytest.mark.parametrize("n_vars", [4, 15])
-def test_temperature_of_one_changes_nothing(network, params, n_vars):
-    plain = answers(network, params, n_vars)
-    found = answers(Tempered(network, (0.0, 0.0, 0.0, 0.0)), params, n_vars)
+def test_temperature_of_one_changes_nothing(network, n_vars):
+    plain = answers(network, n_vars)
+    found = answers(network, n_vars, (0.0, 0.0, 0.0, 0.0))
     np.testing.assert_allclose(np.exp(found.log_probs), np.exp(plain.log_probs), atol=1e-6)
     np.testing.assert_allclose(found.marginals, plain.marginals, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_vars", [4, 15])
-def test_higher_temperature_is_less_sure_and_keeps_the_order(network, params, n_vars):
-    plain = answers(network, params, n_vars)
-    found = answers(Tempered(network, UNSURE), params, n_vars)
+def test_higher_temperature_is_less_sure_and_keeps_the_order(network, n_vars):
+    plain = answers(network, n_vars)
+    found = answers(network, n_vars, UNSURE)
     for t in range(n_vars):
         own = np.flatnonzero(np.asarray(plain.log_probs[t]) > -1e8)
         before, after = (
@@ -73,8 +80,8 @@ def test_higher_temperature_is_less_sure_and_keeps_the_order(network, params, n_
     np.testing.assert_allclose(np.exp(found.log_probs).sum(axis=1), 1.0, rtol=1e-4)
 
 
-def test_marginals_are_those_of_the_tempered_sets(network, params):
-    found = answers(Tempered(network, UNSURE), params, 4)
+def test_marginals_are_those_of_the_tempered_sets(network):
+    found = answers(network, 4, UNSURE)
     inside = np.exp(np.asarray(found.log_probs)) @ all_subsets(found.candidates.shape[1])
     for t in range(4):
         for slot, j in enumerate(np.asarray(found.candidates[t])):
@@ -82,8 +89,8 @@ def test_marginals_are_those_of_the_tempered_sets(network, params):
                 assert found.marginals[t, j] == pytest.approx(inside[t, slot], abs=1e-5)
 
 
-def test_independent_variables_are_tempered_by_their_odds(network, params):
-    plain, found = (answers(m, params, 15) for m in (network, Tempered(network, UNSURE)))
+def test_independent_variables_are_tempered_by_their_odds(network):
+    plain, found = (answers(network, 15, temperature) for temperature in (None, UNSURE))
     for t in range(15):
         outside = np.setdiff1d(np.arange(15), [t, *np.asarray(plain.candidates[t]).tolist()])
         before, after = (np.asarray(j.marginals[t, outside], float) for j in (plain, found))
@@ -92,7 +99,7 @@ def test_independent_variables_are_tempered_by_their_odds(network, params):
         np.testing.assert_allclose(np.log(after / (1 - after)), expected, atol=1e-3)
 
 
-def test_temperature_follows_rows_experiments_and_variables_within_bounds(network, params):
+def test_temperature_follows_rows_experiments_and_variables_within_bounds(network):
     values = np.random.default_rng(0).normal(size=(132, 4))
     mask = np.zeros((132, 4), bool)
     mask[100:, 1] = True
@@ -100,7 +107,7 @@ def test_temperature_follows_rows_experiments_and_variables_within_bounds(networ
     rows = pad_rows(buffer)
     np.testing.assert_allclose(features(rows), [1, 0, np.log(9), np.log(0.5)], atol=1e-6)
     hot, bound = (
-        answers(Tempered(network, coefficients), params, 4).log_probs
+        answers(network, 4, coefficients).log_probs
         for coefficients in ((50.0, 0.0, 0.0, 0.0), (float(np.log(2)), 0.0, 0.0, 0.0))
     )
     np.testing.assert_allclose(hot, bound, atol=1e-4)

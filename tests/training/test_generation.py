@@ -144,17 +144,23 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_content(tmp_path, monkeypatch):
-    monkeypatch.setitem(generation.SYSTEMS_PER_CHUNK, "truth", 1)
-    whole = tmp_path / "whole"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A dataset that was made in one go, and the seconds that it took."""
+    folder = tmp_path_factory.mktemp("whole") / "data"
     began = time.monotonic()
-    assert start(whole).wait() == 0
-    seconds = time.monotonic() - began
+    assert start(folder).wait() == 0
+    return folder, time.monotonic() - began
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_content(whole, tmp_path, monkeypatch):
+    monkeypatch.setitem(generation.SYSTEMS_PER_CHUNK, "truth", 1)
+    whole, seconds = whole
     digest = digest_of(whole)
     rng = random.Random(0)
     folder = tmp_path / "killed"
     kills = 0
-    while kills < 10:
+    while kills < 5:
         process = start(folder)
         chunks = len(DatasetStore.open(folder).chunks) if (folder / "header.json").exists() else 0
         # Killed some time after it has written something more.
@@ -173,10 +179,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_content(tmp_path, monkey
     assert DatasetStore.open(folder).chunks == DatasetStore.open(whole).chunks
 
 
-def test_ray_gives_the_same_content_and_loses_nothing_with_a_worker(tmp_path, monkeypatch):
+def test_ray_gives_the_same_content_and_loses_nothing_with_a_worker(whole, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setitem(generation.SYSTEMS_PER_CHUNK, "truth", 1)
-    assert start(tmp_path / "local").wait() == 0
     folder = tmp_path / "ray"
     process = start(folder, "--engine", "ray", "--workers", "2")
     killed = None
@@ -186,7 +191,7 @@ def test_ray_gives_the_same_content_and_loses_nothing_with_a_worker(tmp_path, mo
             killed = _kill_a_busy_worker()
     assert process.wait() == 0
     assert killed is not None
-    assert digest_of(folder) == digest_of(tmp_path / "local")
+    assert digest_of(folder) == digest_of(whole[0])
 
 
 def _kill_a_busy_worker():

@@ -18,6 +18,7 @@ from causal_bayes_opt.errors import ConfigError, ModelError
 from causal_bayes_opt.surrogate.network import TrainedModel, save_model
 from causal_bayes_opt.surrogate.predictor import AmortizedModel, PredictorConfig
 from causal_bayes_opt.surrogate.training import DesignDistribution, TrainingDistribution
+from causal_bayes_opt.training import tuning
 from causal_bayes_opt.training.checkpoints import log_step, seconds_trained
 from causal_bayes_opt.training.configuration import (
     Stage,
@@ -30,7 +31,6 @@ from causal_bayes_opt.training.loop_config import LoopConfig
 from causal_bayes_opt.training.sources import Simulated
 from causal_bayes_opt.training.stages import train_run
 from causal_bayes_opt.training.steps import make_optimizer
-from causal_bayes_opt.training.tuning import tune
 
 MODEL = AmortizedModel(PredictorConfig(hidden_dim=8, num_layers=1, num_heads=2, rank=2))
 DATA = TrainingDistribution(
@@ -291,18 +291,21 @@ def test_policy_run_needs_a_number_of_starts(n_starts, tmp_path):
         read_policy_run(tmp_path / "run.json")
 
 
-def test_tuning_goes_on_with_its_study(tmp_path):
+def test_tuning_goes_on_with_its_study(tmp_path, monkeypatch):
     pytest.importorskip("optuna")
+    monkeypatch.setattr(tuning, "_WIDTHS", (8, 16))
+    monkeypatch.setattr(tuning, "_DEPTHS", (1, 2))
+    monkeypatch.setattr(tuning, "_BATCH_SIZES", (4, 8))
     run = TrainingRun("tiny", MODEL, DATA, CONFIG)
     seen = []
 
     def report(number, loss, options):
         seen.append((number, loss, options))
 
-    tune(run, tmp_path, 1, 2, report)
-    best = tune(run, tmp_path, 2, 2, report)
+    tuning.tune(run, tmp_path, 1, 2, report)
+    best = tuning.tune(run, tmp_path, 2, 2, report)
     assert [number for number, _, _ in seen] == [0, 1]
     assert best["loss"] == pytest.approx(min(loss for _, loss, _ in seen))
     assert json.loads((tmp_path / "best.json").read_text()) == best
-    tune(run, tmp_path, 2, 2, report)
+    tuning.tune(run, tmp_path, 2, 2, report)
     assert len(seen) == 2

@@ -97,12 +97,11 @@ def test_keys_that_both_have_are_counted():
 def test_the_shipped_model_says_what_can_be_compared():
     scm = SCM.linear(["a", "b"], {("a", "b"): 2.0})
     card = load_pretrained().card
-    found = overlap_with_training([scm], [1], card, 1)
-    # Its own run, and those that it went on from: all their steps, and one of each drawn again.
+    found = overlap_with_training([scm], [1], card, 0)
+    # Its own run, and those that it went on from.
     loops = [card["loop"]]
     while card := card.get("start"):
         loops.append(card["loop"])
     assert len(loops) == len(list(CONFIGS.glob("linear-*.json")))
     assert found["keys"] == sum(loop["steps"] for loop in loops)
-    assert found["systems"] == sum(loop["batch_size"] for loop in loops)
-    assert overlap_with_training([scm], [1], {}, 1)["keys"] == 0
+    assert overlap_with_training([scm], [1], {}, 0)["keys"] == 0

@@ -77,10 +77,7 @@ def gather(
     )
     resources = _resources(surrogate, systems, answers["amortized"], speed, memory, overlap)
     cost = _cost(costs, speed, config)
-    # Each part compiles its own programs, and Linux ends a process with 65,530 memory maps.
-    jax.clear_caches()
     transfer = _transfer(surrogate, answers, config, card, tell)
-    jax.clear_caches()
     scaling = _scaling(config, systems, folder, tell)
     return Findings(quality, speed, resources, cost, transfer, scaling)
 
@@ -155,6 +152,7 @@ def _scaling(
 ) -> dict[str, Any] | None:
     if config.scaling is None or folder is None:
         return None
+    jax.clear_caches()
     return measure_scaling(
         config.scaling,
         config.held_out,
@@ -175,6 +173,8 @@ def _transfer(
 ) -> list[dict[str, Any]] | None:
     if config.transfer_systems < 1:
         return None
+    # Each part compiles its own programs, and Linux ends a process with 65,530 memory maps.
+    jax.clear_caches()
     trained: dict[str, Any] = {}
     if "systems" in card:
         trained = {
