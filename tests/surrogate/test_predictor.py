@@ -330,8 +330,11 @@ def test_log_odds_are_those_of_the_sums():
     np.testing.assert_allclose(log_odds(jnp.asarray(weights)), expected, rtol=1e-4)
 
 
-def test_many_systems_at_once_are_each_alone(model, joint, params, batch):
-    found = jax.jit(partial(joint_of_many, model, at_once=5))(params, batch.rows)
+def test_many_systems_at_once_are_each_alone(batch):
+    program = PROGRAMS["moments"]
+    params = program.model.init(jax.random.key(0))
+    joint = partial(program, params)
+    found = jax.jit(partial(joint_of_many, program.model, at_once=5))(params, batch.rows)
     for i in (0, 4, 11):
         np.testing.assert_allclose(found.marginals[i], joint(system(batch, i)).marginals, **CLOSE)
 

@@ -128,7 +128,7 @@ def test_answers_by_position_get_their_no_go_for_order():
 
 
 def test_a_slow_one_gets_its_no_go_for_speed():
-    content = judged(slow, systems=4, studies=4)
+    content = judged(slow, systems=3, studies=3)
     assert verdict(content, "week_2", "share of graphs") == "no-go"
     assert verdict(content, "no_go_indicators", "median speed-up") == "no-go"
     assert verdict(content, "week_2", "change of") == "go"
