@@ -152,6 +152,7 @@ CELLS = (
     *(Cell(name, (KNOWN,), 20) for name in NAMED),
     *(Cell(name, (KNOWN,), 10) for name in NONLINEAR),
     *(Cell(name, (KNOWN,), 20, 1000) for name in ("toy-shifted", "epidemiology")),
+    Cell("nonlinear-large", (*OURS, "GRPO network", "random"), 10),
 )
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
 
 _SURE = 3.0  # log-odds, 20 to 1, from which no other posterior is asked
-_MOST_SMOOTH = 20  # variables up to which mechanisms that are not linear are modelled
 
 
 def is_linear(
@@ -46,7 +45,7 @@ def seems_linear(
     ranges: Mapping[str, tuple[float, float]],
     rival: Callable[[], ParentSetPosterior] | None = None,
 ) -> bool:
-    """Whether a target's data speak for linear mechanisms; always, beyond 20 variables.
+    """Whether a target's data speak for linear mechanisms.
 
     Observed rows must pass the check for linear Gaussian systems, and all rows must speak for a
     linear mechanism of the target rather than for another, given the parents that are likelier than
@@ -65,8 +64,6 @@ def seems_linear(
         rival: gives a posterior that takes nothing for linear; called where it is needed. Where it
             has no answer (`MethodLimitError`), the first counts.
     """
-    if len(buffer.get_variable_names()) > _MOST_SMOOTH:
-        return True
     if not passes_for_linear(buffer):
         return False
     odds = _log_odds(buffer, target, posterior, ranges)
@@ -77,11 +74,6 @@ def seems_linear(
     except MethodLimitError:
         return True
     return _log_odds(buffer, target, other, ranges) >= 0
-
-
-def linear_by_number(buffer: ExperienceBuffer) -> bool:
-    """Whether mechanisms are taken for linear because of their number alone, against the rows."""
-    return len(buffer.get_variable_names()) > _MOST_SMOOTH and not passes_for_linear(buffer)
 
 
 def _log_odds(

@@ -16,7 +16,6 @@ from causal_bayes_opt.acquisition.discrepancy import corrected
 from causal_bayes_opt.acquisition.graph_samples import listed_sets, sample_graphs
 from causal_bayes_opt.acquisition.linearity import (
     is_linear,
-    linear_by_number,
     standardised_evidence,
 )
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
@@ -160,10 +159,9 @@ def recommend(
 def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
-    Mechanisms are linear where the data speak for it (`linearity.seems_linear`), and beyond 20
-    variables; elsewhere Gaussian processes, where the posterior of the target's causes is doubted
-    and pooled with their evidence (see `causes`), with what experiments say against them (see
-    `discrepancy`).
+    Mechanisms are linear where the data speak for it (`linearity.seems_linear`); elsewhere Gaussian
+    processes, where the posterior of the target's causes is doubted and pooled with their evidence
+    (see `causes`), with what experiments say against them (see `discrepancy`).
     """
     k_graphs, k_weights = keys.split(key)
     names, target = state.problem.variables, state.problem.target
@@ -248,17 +246,7 @@ def _suggestion(
         std,
         state.problem.cost(values),
         reason,
-        (*state.posterior.warnings, *_too_simple(state, model), *_extrapolates(state, mean)),
-    )
-
-
-def _too_simple(state: AcquisitionState, model: OutcomeModel) -> tuple[str, ...]:
-    """Say so where outcomes are expected to be linear and rows are not."""
-    if not (model.corners_suffice and linear_by_number(state.buffer)):
-        return ()
-    return (
-        f"with {len(model.variables)} variables outcomes are expected by linear mechanisms, but "
-        "the rows do not look linear: an optimum inside a range would not be found",
+        (*state.posterior.warnings, *_extrapolates(state, mean)),
     )
 
 

@@ -55,6 +55,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "polynomial": Family(("polynomial",), scaling="iscm"),
         "sigmoid": Family(("sigmoid",), scaling="iscm"),
         "neural": Family(("neural",), scaling="iscm"),
+        "nonlinear-large": Family(
+            ("polynomial", "sigmoid", "neural"), n_vars=(9, 30), scaling="iscm"
+        ),
     }
 )
 """The families by name."""
