@@ -160,7 +160,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_content(whole, tmp_path,
     rng = random.Random(0)
     folder = tmp_path / "killed"
     kills = 0
-    while kills < 5:
+    while kills < 3:
         process = start(folder)
         chunks = len(DatasetStore.open(folder).chunks) if (folder / "header.json").exists() else 0
         # Killed some time after it has written something more.
