@@ -176,9 +176,12 @@ def test_a_weight_changes_what_is_learned(trained_with, starts):
 def test_each_weight_changes_what_a_rollout_is_worth(starts):
     network, config = net.PolicyNetwork(SMALL), grpo.GRPOConfig(n_steps=3, max_targets=2)
     params = network.init(jax.random.key(3))
-    rollouts = jax.jit(partial(grpo.roll_out, network=network, config=config))(
-        jax.random.key(0), params=params, starts=starts
-    )
+
+    def played(weights):
+        run = partial(grpo.roll_out, network=network, config=replace(config, rewards=weights))
+        return jax.jit(run)(jax.random.key(0), params=params, starts=starts)
+
+    rollouts = played(RewardWeights())
 
     def advantage(weights):
         gained = grpo.returns(reward(rollouts.steps.terms, weights), config.discount)
@@ -189,6 +192,8 @@ def test_each_weight_changes_what_a_rollout_is_worth(starts):
     for name in RewardTerms._fields:
         more = advantage(replace(RewardWeights(), **{name: 3.0}))
         assert np.abs(more - plain).mean() > 0.05, name
+    other = RewardWeights(0.5, 1.0, 0.5, 2.0)
+    np.testing.assert_allclose(advantage(other), played(other).advantage, atol=1e-3)
 
 
 def test_validity_teaches_to_set_few_enough(starts):

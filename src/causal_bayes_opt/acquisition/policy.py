@@ -14,10 +14,7 @@ from scipy.special import ndtr
 from causal_bayes_opt.acquisition.causes import Causes, chances_of_effects, judged, suspected
 from causal_bayes_opt.acquisition.discrepancy import corrected
 from causal_bayes_opt.acquisition.graph_samples import listed_sets, sample_graphs
-from causal_bayes_opt.acquisition.linearity import (
-    is_linear,
-    standardised_evidence,
-)
+from causal_bayes_opt.acquisition.linearity import is_linear, standardised_evidence
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel, OutcomeModel
 from causal_bayes_opt.acquisition.search import (
     MAX_SETTABLE,

@@ -152,7 +152,7 @@ def _scaling(
 ) -> dict[str, Any] | None:
     if config.scaling is None or folder is None:
         return None
-    jax.clear_caches()
+    jax.clear_caches()  # as before the transfer
     return measure_scaling(
         config.scaling,
         config.held_out,

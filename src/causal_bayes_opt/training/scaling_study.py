@@ -112,7 +112,7 @@ def measure_scaling(
     start = time.perf_counter()
     runs = runs_by_number(generator, folder / "demonstrations", tell)
     seconds = time.perf_counter() - start
-    jax.clear_caches()  # of the demonstrations' programs: see `validation.judge`
+    jax.clear_caches()  # of the demonstrations' programs: see `findings`
     answers, trainings = {}, []
     for count in study.demonstrations:
         # A run has a state before its first trial too; runs are kept whole.
