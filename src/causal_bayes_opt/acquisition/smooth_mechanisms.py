@@ -2,8 +2,8 @@
 
 Its prior is that of `mechanism_scales`. Functions are drawn in a basis: sines on an interval for
 each parent (Solin and Särkkä 2020), random Fourier features for all together (Rahimi and Recht
-2007), and error functions in place of both where a mechanism saturates, so that a row is a rank-one
-step and the cost of a prediction does not depend on the number of rows.
+2007), and error functions in place of both where a mechanism saturates, so that the cost of a
+prediction does not depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class Weights(NamedTuple):
 
     mean: jax.Array  # [n_basis]
     root: jax.Array  # [n_basis, n_basis], upper; mean + root z is a draw
-    scale: jax.Array  # [n_basis, n_basis], root root'
 
 
 def n_basis(n_slots: int) -> int:
@@ -202,7 +201,7 @@ def fit_weights(
     lower = jnp.linalg.cholesky(precision)
     root = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True).T
     mean = root @ (root.T @ (design.T @ (y * each)))
-    return Weights(mean, root, root @ root.T)
+    return Weights(mean, root)
 
 
 @jax.jit
@@ -242,22 +241,3 @@ def log_predictive(
         return found
 
     return evidence(worth) - evidence(jnp.where(is_new, 0.0, worth))
-
-
-def add_row(weights: Weights, features: jax.Array, y: jax.Array, noise: jax.Array) -> Weights:
-    """Add one row to a function's posterior by a rank-one step; the result is that of all rows.
-
-    Args:
-        weights: before the row.
-        features: `basis` at its parents ``[n_basis]``.
-        y: its value.
-        noise: standard deviation.
-    """
-    towards = weights.scale @ features
-    spread = noise**2 + features @ towards
-    mean = weights.mean + towards * (y - features @ weights.mean) / spread
-    # root' root'^T = root (I - u u' / spread) root^T with u = root^T features (Potter 1963).
-    u = weights.root.T @ features
-    shrink = 1.0 / (spread + noise * jnp.sqrt(spread))
-    root = weights.root - shrink * jnp.outer(towards, u)
-    return Weights(mean, root, weights.scale - jnp.outer(towards, towards) / spread)
