@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -14,7 +15,12 @@ from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, check_range
 from causal_bayes_opt.errors import ProblemError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate, all_posteriors
+from causal_bayes_opt.surrogate.protocol import (
+    EdgePrior,
+    Surrogate,
+    SystemPosterior,
+    all_posteriors,
+)
 from causal_bayes_opt.surrogate.router import Router
 
 N_GRAPHS = 64
@@ -22,7 +28,7 @@ N_GRAPHS = 64
 
 @dataclass(frozen=True)
 class AcquisitionState:
-    """What is known before an experiment. It owns its buffer, which nothing changes.
+    """What is known before an experiment. Nothing changes it: its rows refuse to grow.
 
     Attributes:
         buffer: all rows so far.
@@ -43,6 +49,15 @@ class AcquisitionState:
     graphs: np.ndarray | None = None
     linear: bool | None = None
     failed: tuple[Intervention, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "buffer", self.buffer.frozen())
+        if not isinstance(self.posteriors, SystemPosterior):
+            object.__setattr__(self, "posteriors", MappingProxyType(dict(self.posteriors)))
+        if self.graphs is not None:
+            graphs = np.asarray(self.graphs).view()
+            graphs.flags.writeable = False
+            object.__setattr__(self, "graphs", graphs)
 
     @classmethod
     def start(

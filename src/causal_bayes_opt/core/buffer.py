@@ -38,6 +38,7 @@ class ExperienceBuffer:
         self._variables: tuple[str, ...] | None = None
         self._length = 0
         self._log = _Log(np.empty((0, 0)), np.empty((0, 0), dtype=bool))
+        self._frozen = False
         if variables is not None:
             self._name(variables)
 
@@ -185,6 +186,12 @@ class ExperienceBuffer:
         other._variables, other._length, other._log = self._variables, self._length, self._log
         return other
 
+    def frozen(self) -> ExperienceBuffer:
+        """Return a copy that refuses to grow; a copy of that may."""
+        other = self.copy()
+        other._frozen = True
+        return other
+
     @property
     def n_observations(self) -> int:
         """Number of rows in which nothing was set."""
@@ -244,6 +251,8 @@ class ExperienceBuffer:
 
     def _append(self, names: tuple[str, ...], values: np.ndarray, mask: np.ndarray) -> None:
         """Append rows that were checked; `names` become the buffer's where it has none yet."""
+        if self._frozen:
+            raise DataError("these rows belong to a state and stay as they are; add to a copy")
         if self._variables is None:
             self._name(names)
         log, end = self._log, self._length + len(values)
