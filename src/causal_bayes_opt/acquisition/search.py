@@ -28,7 +28,7 @@ _GROWN = 4  # corners that get a variable more
 _GAIN = 0.01  # of a score, that a variable must bring for another to be tried
 _AGAIN = 32  # of what was tried, from which the search starts too
 _ALIKE = 0.05  # of a range, around what failed
-_INWARD = (0.0, 0.25, 0.5)  # of a range, from its ends
+_INWARD = (0.1, 0.25, 0.5)  # of a range, from where an experiment failed towards the middle
 _SPARSER = 0.25  # share of moves that leave out a variable, or take one in
 
 
@@ -70,11 +70,11 @@ def search(
     Fewer where the problem says so.
 
     Where expected outcomes are linear in what is set, all corners of the ranges of up to `listed`
-    variables, and one variable more on the best of these as long as that helps. Elsewhere a grid
-    for each variable alone, draws over sets of variables and the best of what was tried, then moves
-    around the best of all these, and the best with ever fewer variables. What is like an experiment
-    that failed scores nothing; where all corners are, they move inward, and where everything is, it
-    may be tried again.
+    variables, and one variable more on the best of these as long as that helps; besides, what lies
+    inward of each experiment that failed. Elsewhere a grid for each variable alone, draws over sets
+    of variables and the best of what was tried, then moves around the best of all these, and the
+    best with ever fewer variables. What is like an experiment that failed scores nothing; where
+    everything is, it may be tried again.
 
     Raises:
         ConfigError: `max_targets` is below 1.
@@ -88,15 +88,15 @@ def search(
     width = min(max_targets, len(names))
     if model.corners_suffice:
         slots, there, upper = _corners(len(names), min(listed, width))
-        for inward in _INWARD:
-            low, high = _moved_inward(ends, inward)
-            values = np.where(upper, high[slots], low[slots])
-            found = _looked_at(state, model, score, Candidates(columns[slots], there, values))
-            if np.isfinite(found.scores).any():
-                break
-        else:
-            return found._replace(scores=score(found.means))
-        return _with_more(state, model, score, found, columns, np.stack([low, high], 1), width)
+        low, high = ends.T
+        values = np.where(upper, high[slots], low[slots])
+        found = _looked_at(state, model, score, Candidates(columns[slots], there, values))
+        found = _with_more(state, model, score, found, columns, ends, width)
+        inward = _inward_of_failed(state, columns, ends, width)
+        if len(inward.columns):
+            found = found._replace(candidates=_padded(found.candidates, width))
+            found = _joined(found, _looked_at(state, model, score, inward))
+        return _any_left(found, score)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
     def look(units: np.ndarray) -> Found:
@@ -117,7 +117,37 @@ def search(
         found = _joined(found, fewer)
         smaller = _without_least(best[0], fewer.scores)
         found = _joined(found, look(smaller)) if len(smaller) else found
+    return _any_left(found, score)
+
+
+def _any_left(found: Found, score: Score) -> Found:
+    """As if nothing had failed, where everything has."""
     return found if np.isfinite(found.scores).any() else found._replace(scores=score(found.means))
+
+
+def _inward_of_failed(
+    state: AcquisitionState, columns: np.ndarray, ends: np.ndarray, width: int
+) -> Candidates:
+    """Each experiment that failed, with some of its variables nearer to the middle.
+
+    One variable, or all of them: what lies beyond a bound, or a trial that failed by chance, costs
+    little of the outcome then.
+    """
+    names = [state.problem.variables[column] for column in columns]
+    low, high = ends.T
+    units = []
+    for failed in state.failed:
+        if not (set(failed) <= set(names) and len(failed) <= width):
+            continue
+        level = np.array([failed.get(name, np.nan) for name in names])
+        share = (level - low) / (high - low)
+        own = _set(share)
+        moved = np.eye(len(names), dtype=bool)[own]
+        for some in (*moved, moved.any(axis=0)) if len(own) > 1 else moved:
+            for step in _INWARD:
+                towards = np.where(share < 0.5, 1.0, -1.0) * step
+                units.append(np.clip(share + some * towards, 0.0, 1.0))
+    return _scaled(np.array(units).reshape(-1, len(names)), columns, ends, width)
 
 
 def tried_so_far(state: AcquisitionState, model: OutcomeModel, max_targets: int) -> Tried:
@@ -209,12 +239,6 @@ def _looked_at(
     if state.failed:
         scores = np.where(like_failed(state, candidates), -np.inf, scores)
     return Found(candidates, means, scores)
-
-
-def _moved_inward(ends: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of ranges ``[n, 2]``, each moved by a share of the range."""
-    low, high = ends.T
-    return low + share * (high - low), high - share * (high - low)
 
 
 def like_failed(state: AcquisitionState, candidates: Candidates) -> np.ndarray:
