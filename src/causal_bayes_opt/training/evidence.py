@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -76,18 +75,14 @@ def order_change(surrogate: Surrogate, systems: Sequence[HeldOutSystem], seed: i
 
 def peak_memory(model: Path, batch_size: int) -> dict[str, int]:
     """Bytes that a fresh process needs to ask a saved model, and to train it for two steps."""
-    context = multiprocessing.get_context("spawn")
     found = {}
     for name, work in (("inference", _infer), ("training", _train)):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_measured, args=(work, str(model), batch_size, sender))
-        process.start()
-        sender.close()
-        try:
-            found[name] = int(receiver.recv())
-        except EOFError:
-            found[name] = -1
-        process.join()
+        # No process of `multiprocessing`: that would run the user's script again.
+        code = f"from {__name__} import {work.__name__}, _peak; import sys; "
+        code += f"{work.__name__}(sys.argv[1], int(sys.argv[2])); print(_peak())"
+        command = [sys.executable, "-c", code, str(model), str(batch_size)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        found[name] = int(done.stdout.split()[-1]) if done.returncode == 0 else -1
     return found
 
 
@@ -97,11 +92,6 @@ def device_memory() -> int:
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _measured(work: Callable[[str, int], None], model: str, batch_size: int, sender: Any) -> None:
-    work(model, batch_size)
-    sender.send(_peak())
 
 
 def _peak() -> int:
