@@ -82,3 +82,22 @@ def test_missing_weights_and_unknown_names_are_told(saved, tmp_path):
         load_policy(path)
     with pytest.raises(ModelError, match="did you mean 'grpo-linear-v1'"):
         load_policy("grpo-linear-v2")
+
+
+def test_a_shipped_policy_says_where_it_was_not_trained():
+    rng = np.random.default_rng(0)
+
+    def warnings_of(n_vars, outcome):
+        values = rng.normal(size=(150, n_vars))
+        values[:, -1] = outcome(values[:, 0]) + 0.1 * values[:, -1]
+        names = [f"X{i}" for i in range(n_vars)]
+        buffer = ExperienceBuffer.from_arrays(values, names=names)
+        problem = Problem(tuple(names), names[-1], ranges={names[0]: (-1.0, 1.0)})
+        state = AcquisitionState.start(buffer, problem, exact_posterior)
+        return LearnedPolicy()(state, jax.random.key(0)).warnings
+
+    assert not any("grpo-linear-v1" in told for told in warnings_of(3, lambda x: 2.0 * x))
+    bent = warnings_of(3, np.square)
+    assert any("mechanisms do not look linear; the policy grpo-linear-v1" in told for told in bent)
+    many = warnings_of(10, lambda x: 2.0 * x)
+    assert any("10 variables; the policy grpo-linear-v1 was trained on 3 to 8" in t for t in many)

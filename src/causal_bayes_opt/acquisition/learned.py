@@ -39,6 +39,7 @@ from causal_bayes_opt.core.weights import (
     written_at,
 )
 from causal_bayes_opt.errors import ModelError
+from causal_bayes_opt.surrogate.router import passes_for_linear
 
 FORMAT = "causal_bayes_opt.policy/1"
 DEFAULT_POLICY = "grpo-linear-v1"
@@ -141,8 +142,25 @@ class LearnedPolicy:
             std,
             state.problem.cost(values),
             f"likeliest action of the network {trained.name}",
-            state.posterior.warnings,
+            (*state.posterior.warnings, *_outside(trained, state)),
         )
+
+
+def _outside(trained: TrainedPolicy, state: AcquisitionState) -> tuple[str, ...]:
+    """What of a study lies outside of what a policy was trained on, by its card."""
+    systems = trained.card.get("starts", {}).get("systems", {})
+    told = f"the policy {trained.name} was trained on"
+    found = []
+    bent = state.linear is False or not passes_for_linear(state.buffer)
+    if systems.get("mechanisms") == ["linear"] and bent:
+        found.append(
+            f"mechanisms do not look linear; {told} linear ones, and expects such outcomes"
+        )
+    if "n_vars" in systems:
+        (least, most), n_vars = systems["n_vars"], len(state.problem.variables)
+        if not least <= n_vars <= most:
+            found.append(f"{n_vars} variables; {told} {least} to {most}")
+    return tuple(found)
 
 
 def question(state: AcquisitionState, scaling: Scaling) -> tuple[Question, int]:
