@@ -10,11 +10,25 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
+from causal_bayes_opt.acquisition.policy import Suggestion
+from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
+from causal_bayes_opt.errors import ProblemError
+
+
+def policy(state: AcquisitionState, key: jax.Array) -> Suggestion:
+    """The same as a policy: one decision from the rows of a state."""
+    seed = int(np.random.default_rng(np.asarray(jax.random.key_data(key))).integers(2**20))
+    own = BayesianOptimization(state.problem, state.buffer, seed)
+    chosen = own.ask()
+    mean, std = own.foretell(chosen)
+    cost = state.problem.cost(chosen)
+    return Suggestion(chosen, mean, std, cost, "largest expected improvement, no graph")
 
 
 def entry(problem: Problem, buffer: ExperienceBuffer, seed: int) -> BayesianOptimization:
@@ -36,6 +50,9 @@ class BayesianOptimization:
 
     def __post_init__(self) -> None:
         self.buffer = self.buffer.copy()
+        limit = self.problem.max_targets
+        if limit is not None and limit < len(self.problem.may_set):
+            raise ProblemError(f"Bayesian optimisation sets all variables; max_targets is {limit}")
         names, data = self.problem.variables, self.buffer.get_observations_as_array()
         self.columns = [names.index(name) for name in self.problem.may_set]
         ranges = [
@@ -78,6 +95,19 @@ class BayesianOptimization:
             mean = model.posterior(torch.cat([grid, x.clamp(0, 1)])).mean[:, 0]
         return self._named(torch.cat([grid, x.clamp(0, 1)])[int(mean.argmax())].numpy())
 
+    def foretell(self, intervention: Intervention) -> tuple[float, float]:
+        """Mean and standard deviation of one outcome of an intervention."""
+        (torch,) = _modules("torch")
+        model, x = self._fitted()
+        low, high = self.ends.T
+        levels = np.array([intervention[name] for name in self.problem.may_set])
+        with torch.no_grad():
+            found = model.posterior(
+                torch.tensor((levels - low) / (high - low)).to(x)[None], observation_noise=True
+            )
+            mean, variance = float(found.mean), float(found.variance)
+        return -self.problem.sign * mean, variance**0.5
+
     def _fitted(self) -> tuple[Any, Any]:
         torch, fit, models, transforms, mlls = _modules(
             "torch",
@@ -109,4 +139,6 @@ class BayesianOptimization:
 
 def _modules(*names: str) -> list[Any]:
     """Modules that are there only where somebody installed torch by hand."""
-    return [import_module(name) for name in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs, of each other
+        return [import_module(name) for name in names]

@@ -1,6 +1,7 @@
 """One suite for every policy, and what expected improvement must get right."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import product
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import bayesian_optimization
 from causal_bayes_opt.acquisition.baselines import (
     KnownSystem,
     oracle,
@@ -58,7 +60,18 @@ POLICIES = {
     "expected improvement": expected_improvement,
     "recommend": recommend,
     "oracle": oracle(SYSTEM),
+    "Bayesian optimisation": bayesian_optimization.policy,
 }
+NAMES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            name == "Bayesian optimisation" and find_spec("torch") is None,
+            reason="torch is installed by hand",
+        ),
+    )
+    for name in POLICIES
+]
 
 
 def state_of(frame, **options):
@@ -80,7 +93,7 @@ def frame():
     return with_experiments(SYSTEM, 200, 10)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_suggestion_is_legal_and_repeatable(frame, name, direction):
     state = state_of(frame, direction=direction, ranges=RANGES, settable=("temperature", "p H"))
@@ -95,7 +108,8 @@ def test_suggestion_is_legal_and_repeatable(frame, name, direction):
     assert suggestion.predicted_std > 0
 
 
-ORDERED = [name for name in POLICIES if name not in ("random", "random over parents", "oracle")]
+DRAWN = ("random", "random over parents", "oracle")
+ORDERED = [name for name in NAMES if name.values[0] not in DRAWN]
 
 
 @pytest.mark.parametrize("name", ORDERED)
@@ -119,7 +133,7 @@ def test_order_and_units_of_the_variables_do_not_matter(frame, name):
         assert back == pytest.approx(value, abs=0.05 * width)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_to_set_is_refused(frame, name):
     with pytest.raises(ProblemError, match="no variable may be set"):
         POLICIES[name](state_of(frame, settable=()), jax.random.key(0))
