@@ -1,6 +1,7 @@
 """GRPO: its arithmetic, what each reward does, and the ways in which such policies fail."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import jax
@@ -21,6 +22,7 @@ from causal_bayes_opt.acquisition.learned import (
 from causal_bayes_opt.acquisition.rewards import RewardTerms, RewardWeights, reward
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.benchmarks.families import random_problem
+from causal_bayes_opt.cli import main
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import random_graph
 from causal_bayes_opt.core.intervention import Problem
@@ -173,18 +175,24 @@ def test_a_weight_changes_what_is_learned(trained_with, starts):
     assert told(trained_with["cost"], starts)["cost"] > plain["cost"] + 0.3
 
 
-def test_each_weight_changes_what_a_rollout_is_worth(starts):
-    network, config = net.PolicyNetwork(SMALL), grpo.GRPOConfig(n_steps=3, max_targets=2)
+ROLLED = grpo.GRPOConfig(n_steps=3, max_targets=2)
+
+
+def rolled_out(starts, weights):
+    network = net.PolicyNetwork(SMALL)
+    run = partial(grpo.roll_out, network=network, config=replace(ROLLED, rewards=weights))
     params = network.init(jax.random.key(3))
+    return jax.jit(run)(jax.random.key(0), params=params, starts=starts)
 
-    def played(weights):
-        run = partial(grpo.roll_out, network=network, config=replace(config, rewards=weights))
-        return jax.jit(run)(jax.random.key(0), params=params, starts=starts)
 
-    rollouts = played(RewardWeights())
+@pytest.fixture(scope="module")
+def rollouts(starts):
+    return rolled_out(starts, RewardWeights())
 
+
+def test_each_weight_changes_what_a_rollout_is_worth(starts, rollouts):
     def advantage(weights):
-        gained = grpo.returns(reward(rollouts.steps.terms, weights), config.discount)
+        gained = grpo.returns(reward(rollouts.steps.terms, weights), ROLLED.discount)
         return np.asarray(grpo.group_advantage(gained))
 
     plain = advantage(RewardWeights())
@@ -193,7 +201,23 @@ def test_each_weight_changes_what_a_rollout_is_worth(starts):
         more = advantage(replace(RewardWeights(), **{name: 3.0}))
         assert np.abs(more - plain).mean() > 0.05, name
     other = RewardWeights(0.5, 1.0, 0.5, 2.0)
-    np.testing.assert_allclose(advantage(other), played(other).advantage, atol=1e-3)
+    np.testing.assert_allclose(advantage(other), rolled_out(starts, other).advantage, atol=1e-3)
+
+
+def test_divergence_costs_and_entropy_pays(rollouts):
+    network = net.PolicyNetwork(SMALL)
+    reference, other = (network.init(jax.random.key(seed)) for seed in (3, 4))
+    configs = [replace(ROLLED, kl=kl, entropy=e) for kl, e in ((0.0, 0.0), (2.0, 0.0), (0.0, 2.0))]
+
+    @jax.jit
+    def losses(params):
+        return [grpo.grpo_loss(network, params, reference, rollouts, c) for c in configs]
+
+    (plain, parts), (pulled, _), (spread, _) = losses(other)
+    assert float(parts["divergence"]) > 0.01
+    assert float(pulled - plain) == pytest.approx(2.0 * float(parts["divergence"]), rel=1e-3)
+    assert float(plain - spread) == pytest.approx(2.0 * float(parts["entropy"]), rel=1e-3)
+    assert float(losses(reference)[0][1]["divergence"]) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_validity_teaches_to_set_few_enough(starts):
@@ -217,8 +241,9 @@ def test_validity_teaches_to_set_few_enough(starts):
     assert validity(train_policy(run).params) > validity(untrained) + 0.1
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+def test_a_stopped_run_is_ended_by_the_command_with_the_same_weights(tmp_path):
     run = PolicyRun(
+        name="short",
         network=SMALL,
         n_starts=N_STARTS,
         grpo=grpo.GRPOConfig(n_steps=1),
@@ -232,7 +257,11 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train_policy(run, tmp_path / "stopped", pull_the_plug)
-    resumed = train_policy(run, tmp_path / "stopped")
+    config = tmp_path / "short.json"
+    config.write_text(json.dumps(asdict(run)))
+    command = ["train-policy", "--config", str(config), "--out", str(tmp_path / "stopped")]
+    assert main(command) == 0
+    resumed = load_policy(tmp_path / "stopped" / "short.json")
     whole = train_policy(run)
     for a, b in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True):
         np.testing.assert_array_equal(a, b)
