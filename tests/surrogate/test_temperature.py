@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.errors import ModelError
 from causal_bayes_opt.surrogate.avici_adapter import AxialConfig, AxialModel
+from causal_bayes_opt.surrogate.joint import Network
 from causal_bayes_opt.surrogate.network import (
     NetworkSurrogate,
     TrainedModel,
@@ -51,9 +53,24 @@ def buffer_of(n_vars, n_rows=60):
 
 
 @cache
+def compiled(network):
+    return jax.jit(network.joint)
+
+
+class Compiled(NamedTuple):
+    """A network that is compiled once for all temperatures."""
+
+    network: Network
+
+    def joint(self, params, rows):
+        return compiled(self.network)(params, rows)
+
+
+@cache
 def answers(network, n_vars, temperature=None):
-    model = network if temperature is None else Tempered(network, temperature)
-    return jax.jit(model.joint)(params_of(network), pad_rows(buffer_of(n_vars)))
+    model = Compiled(network)
+    model = model if temperature is None else Tempered(model, temperature)
+    return model.joint(params_of(network), pad_rows(buffer_of(n_vars)))
 
 
 @pytest.mark.parametrize("n_vars", [4, 15])
