@@ -136,6 +136,9 @@ def test_all_trials_failed_is_told():
         ({"seed": 1.5}, ConfigError, "seed is 1.5; it must be a whole number"),
         ({"policy": "greddy"}, UnknownNameError, "unknown policy"),
         ({"surrogate": "exct"}, UnknownNameError, "did you mean 'exact'"),
+        ({"policy": None}, UnknownNameError, "unknown policy None"),
+        ({"surrogate": 3}, UnknownNameError, "unknown method 3"),
+        ({"simulate": None}, ConfigError, "simulate is None; it must be a function"),
         ({"observations": OBSERVED.drop(columns="Z")}, ProblemError, "has the variables"),
     ],
 )
@@ -143,7 +146,7 @@ def test_impossible_studies_are_refused_before_any_experiment(changes, error, me
     def never(intervention, n, seed):
         raise AssertionError("an experiment was made")
 
-    asked = {"observations": OBSERVED, "trials": 2, **changes}
+    asked = {"simulate": never, "observations": OBSERVED, "trials": 2, **changes}
     with pytest.raises(error, match=message):
-        optimize(never, PROBLEM, **asked)
+        optimize(problem=PROBLEM, **asked)
     assert "do" not in OBSERVED.columns or OBSERVED["do"].eq("").all()

@@ -81,5 +81,5 @@ def check_name(name: str, options: Iterable[str], what: str) -> None:
     if name not in names:
         listed = ", ".join(map(repr, names[:12])) + (", …" if len(names) > 12 else "")
         raise UnknownNameError(
-            f"unknown {what} {name!r}{nearest(name, names) or f' (known: {listed})'}"
+            f"unknown {what} {name!r}{nearest(str(name), names) or f' (known: {listed})'}"
         )

@@ -12,8 +12,10 @@ from causal_bayes_opt.acquisition.pipeline import (
 )
 from causal_bayes_opt.acquisition.policies import policy_named
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion
-from causal_bayes_opt.api import Data, check_question, check_seed, read_data
+from causal_bayes_opt.api import Data, check_seed, read_data
 from causal_bayes_opt.core.intervention import Problem
+from causal_bayes_opt.core.questions import check_question
+from causal_bayes_opt.errors import ConfigError
 from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 from causal_bayes_opt.surrogate.router import surrogate_named
 
@@ -47,8 +49,8 @@ def study(
         UnknownNameError: no such surrogate or policy, or a target that the rows do not have.
     """
     check_seed(seed)
-    believe = surrogate_named(surrogate) if isinstance(surrogate, str) else surrogate
-    choose = policy_named(policy) if isinstance(policy, str) else policy
+    believe = surrogate if callable(surrogate) else surrogate_named(surrogate)
+    choose = policy if callable(policy) else policy_named(policy)
     buffer = read_data(observations)
     check_question(buffer, problem.target)
     return ACBOPipeline(SurrogateUpdate(believe, seed, prior), choose, buffer, problem, seed=seed)
@@ -73,7 +75,7 @@ def optimize(
 
     Args:
         simulate: the system, ``(intervention or None, n, seed) -> DataFrame`` of n rows with a
-            column for each variable.
+            column for each variable, in which what was set has the value that it was set to.
         problem: target, direction, what may be set, ranges, costs.
         observations: see `study`.
         trials: how many experiments may be made.
@@ -84,10 +86,12 @@ def optimize(
         report: called with the number of each trial and what is tried in it.
 
     Raises:
-        ConfigError: no trials, or an impossible seed.
+        ConfigError: no trials, an impossible seed, or a system that cannot be called.
         DataError: observations that cannot be used, or every trial failed.
         ProblemError: nothing may be set, an impossible range, or other variables than the rows'.
         UnknownNameError: no such surrogate or policy.
     """
+    if not callable(simulate):
+        raise ConfigError(f"simulate is {simulate!r}; it must be a function that does experiments")
     begun = study(problem, observations, seed, surrogate, policy, prior=prior)
     return begun.run(simulate, trials, report)

@@ -1,5 +1,7 @@
 """Ask and tell: any surrogate and policy, by hand or on a simulator; nothing half done."""
 
+import pickle
+
 import jax
 import pytest
 
@@ -7,6 +9,7 @@ from causal_bayes_opt.acquisition.baselines import random_choice
 from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
 from causal_bayes_opt.acquisition.policies import POLICIES, policy_named
 from causal_bayes_opt.acquisition.policy import expected_improvement, thompson_sampling
+from causal_bayes_opt.api import suggest
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
 from causal_bayes_opt.core.sample import sample, simulator
@@ -275,3 +278,97 @@ def test_that_nothing_helps_is_told():
     told = "nothing that may be set is expected to improve 'Y': do nothing"
     assert told in study.recommend().warnings
     assert told not in pipeline().recommend().warnings
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (lambda rows: rows.assign(A=0.25, B=0.25), "DataError: '.' was set to .* its outcome is"),
+        (lambda rows: rows.assign(do="Y"), "DataError: the table's column 'do' says 'Y' where"),
+        (lambda rows: rows.drop(columns="A"), "the simulator's rows lack 'A'; every variable"),
+    ],
+)
+def test_a_system_that_did_something_else_is_a_trial_that_failed(broken, told):
+    """What was not set may not be told as if it had been."""
+
+    def simulate(intervention, n, seed):
+        return broken(sample(SYSTEM, n, intervention=intervention, seed=seed))
+
+    study = pipeline()
+    with pytest.raises(DataError, match=f"all 2 trials failed; the last one: {told}"):
+        study.run(simulate, 2)
+    assert study.state.step == 0
+
+
+def test_one_failure_does_not_cost_the_optimum():
+    calls = []
+
+    def late(intervention, n, seed):
+        calls.append(intervention)
+        if len(calls) == 1:
+            raise TimeoutError("no answer")
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    found = pipeline().run(late, 4).best_intervention
+    assert calls[0] == {"A": -1.0, "B": 1.0}
+    # A tenth of one range is lost, of 2.0 that can be gained 0.2.
+    assert found["A"] - found["B"] == pytest.approx(-1.8)
+
+
+def test_an_outcome_without_the_target_is_refused():
+    study = pipeline()
+    with pytest.raises(DataError, match="the outcome lacks the target 'Y'"):
+        study.tell({"A": 0.5}, {"B": 0.1})
+    assert study.state.step == 0
+
+
+def test_a_study_is_kept_on_disk_and_goes_on():
+    study = pipeline(seed=2)
+    study.ask()
+    study.tell_failed({"A": 0.5})
+    back = pickle.loads(pickle.dumps(study))
+    assert back.ask() == study.ask()
+    assert back.state.failed == study.state.failed
+
+
+def test_a_study_from_rows_of_an_earlier_one_draws_anew():
+    seeds = []
+
+    def simulate(intervention, n, seed):
+        seeds.append(seed)
+        return sample(SYSTEM, n, intervention=intervention, seed=seed)
+
+    first = pipeline(random_choice)
+    first.run(simulate, 2)
+    again = ACBOPipeline(SurrogateUpdate(exact_posterior), random_choice, first.state.buffer)
+    again.begin(PROBLEM, first.state.buffer)
+    second = again.run(simulate, 2).trials
+    assert len(set(seeds)) == 4
+    assert list(second["trial"]) == [1, 2]
+
+
+def test_a_state_stays_as_it_is():
+    state = pipeline().state
+    with pytest.raises(DataError, match="stay as they are"):
+        state.buffer.add_observation({"A": 0.0, "B": 0.0, "Y": 0.0})
+    with pytest.raises(ValueError, match="read-only"):
+        state.graphs[0, 0, 1] = True
+    with pytest.raises(TypeError, match="item assignment"):
+        state.posteriors["Y"] = None
+    grown = state.buffer.copy()
+    grown.add_observation({"A": 0.0, "B": 0.0, "Y": 0.0})
+    assert (len(grown), len(state.buffer)) == (81, 80)
+
+
+def test_a_study_warns_of_its_rows_like_a_single_question():
+    few = sample(SYSTEM, 3, seed=0)
+    study = ACBOPipeline(
+        SurrogateUpdate(exact_posterior),
+        expected_improvement,
+        ExperienceBuffer.from_dataframe(few),
+        PROBLEM,
+    )
+    told = suggest(few, problem=PROBLEM, method="exact").warnings
+    assert "too few to tell causes apart" in told[0]
+    assert told[0] in study.ask().warnings
+    assert told[0] in study.recommend().warnings

@@ -102,6 +102,12 @@ def test_a_cost_that_is_no_cost_is_told_when_it_is_asked_for(found):
         problem.cost({"X": 2.0})
 
 
+def test_a_cost_that_cannot_be_computed_is_told():
+    problem = Problem(("X", "Y"), "Y", costs={"X": lambda value: 1.0 / (value - 2.0)})
+    with pytest.raises(ProblemError, match="cost of 'X' at 2 raised ZeroDivisionError"):
+        problem.cost({"X": 2.0})
+
+
 @given(levels=st.dictionaries(st.sampled_from(["A", "B", "C"]), st.floats(-10, 10)))
 def test_cost_is_the_sum_over_what_is_set(levels):
     costs = {"A": 2.5, "B": lambda value: value**2}

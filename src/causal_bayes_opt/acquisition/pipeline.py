@@ -16,6 +16,7 @@ from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, make_intervention
+from causal_bayes_opt.core.questions import data_warnings
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.table import DO_COLUMN, SEPARATOR, names_set
 from causal_bayes_opt.errors import ConfigError, DataError
@@ -120,6 +121,7 @@ class ACBOPipeline:
         self._buffer = experience_buffer.copy()
         self._problem = problem
         self._step = self._trials = 0
+        self._before = self._buffer.n_interventions
         self._failed: tuple[Intervention, ...] = ()
         self._state: AcquisitionState | None = None
 
@@ -127,6 +129,11 @@ class ACBOPipeline:
         """Start a study: a problem, and rows that were observed."""
         self._problem, self._buffer = problem, observations.copy()
         self._step, self._trials, self._failed, self._state = 0, 0, (), None
+        self._before = self._buffer.n_interventions
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is kept of a study on disk: not the posteriors, which are asked for again."""
+        return {**self.__dict__, "_state": None}
 
     @property
     def state(self) -> AcquisitionState:
@@ -136,12 +143,15 @@ class ACBOPipeline:
             ConfigError: no problem was given yet.
             ProblemError, DataError: see `AcquisitionState.start` and the surrogate.
         """
-        if self._problem is None:
-            raise ConfigError("nothing says what is to be optimised; call begin(problem, rows)")
         if self._state is None:
-            state = self.surrogate_update_fn.start(self._buffer, self._problem, self._step)
+            state = self.surrogate_update_fn.start(self._buffer, self._asked(), self._step)
             self._state = replace(state, failed=self._failed)
         return self._state
+
+    def _asked(self) -> Problem:
+        if self._problem is None:
+            raise ConfigError("nothing says what is to be optimised; call begin(problem, rows)")
+        return self._problem
 
     def ask(self) -> Suggestion:
         """The next experiment; its warnings say where rows could not be used."""
@@ -155,10 +165,11 @@ class ACBOPipeline:
         Nothing changes where it is refused.
 
         Raises:
-            DataError: an outcome that does not fit the intervention, or is so far from the
-                observed rows that nothing could be asked after it.
+            DataError: an outcome without the target, or one that does not fit the intervention or
+                is so far from the observed rows that nothing could be asked after it.
             UnknownNameError: a name that is not among the variables.
         """
+        target = self._asked().target
         rows: list[Any] = [outcome]
         if isinstance(outcome, pd.DataFrame):
             _require_same(intervention, outcome)
@@ -167,6 +178,8 @@ class ACBOPipeline:
                 raise DataError("the table has no rows: an experiment without outcome is not told")
         buffer = self._buffer.copy()
         for row in rows:
+            if hasattr(row, "items") and target not in {*map(str, row.keys()), *intervention}:
+                raise DataError(f"the outcome lacks the target {target!r}")
             buffer.add_intervention(intervention, row)
         _require_near(buffer, len(rows))
         self._buffer, self._step, self._state = buffer, self._step + len(rows), None
@@ -192,10 +205,18 @@ class ACBOPipeline:
 
     def _key(self, seed: int) -> jax.Array:
         """Another trial, another key."""
-        return keys.seeded(seed, self._trials)
+        return keys.seeded(seed, self._number)
+
+    @property
+    def _number(self) -> int:
+        """Experiments so far, those that the study began with among them.
+
+        A study that goes on from rows on disk then does not draw again what it drew before.
+        """
+        return self._before + self._trials
 
     def _warned(self, suggestion: Suggestion) -> Suggestion:
-        return replace(suggestion, warnings=(*self._buffer.warnings, *suggestion.warnings))
+        return replace(suggestion, warnings=(*data_warnings(self._buffer), *suggestion.warnings))
 
     def run(
         self,
@@ -230,12 +251,13 @@ class ACBOPipeline:
             if report is not None:
                 report(number + 1, suggestion)
             # Of its own: the user's rows may come from the same system and the same small seed.
-            words = np.random.SeedSequence((self.seed % 2**32, number))
+            words = np.random.SeedSequence((self.seed % 2**32, self._number))
             seed = int(words.generate_state(1)[0] // 2)
             outcome, error = _run(simulate, suggestion, problem, seed)
             if outcome:
                 try:
                     self.tell(suggestion.intervention, outcome)
+                    outcome = {**outcome, **suggestion.intervention}
                 except DataError as refused:
                     outcome, error = {}, f"{type(refused).__name__}: {refused}"
             if error:
@@ -291,14 +313,17 @@ def _run(
         rows: Any = simulate(dict(suggestion.intervention), 1, seed)
         if not isinstance(rows, pd.DataFrame) or rows.empty:
             return {}, "the simulator returned no DataFrame with a row"
-        row = rows.drop(columns=DO_COLUMN, errors="ignore").iloc[0]
-        outcome = {name: float(row[name]) for name in problem.variables}
+        absent = [name for name in problem.variables if name not in rows]
+        if absent:
+            return {}, f"the simulator's rows lack {absent[0]!r}; every variable is needed"
+        _require_same(suggestion.intervention, rows)
+        outcome = {name: float(rows[name].iloc[0]) for name in problem.variables}
     except Exception as error:  # noqa: BLE001  # the system is the user's: it may raise anything
         return {}, f"{type(error).__name__}: {error}"
     missing = [name for name, value in outcome.items() if not np.isfinite(value)]
     if missing:
         return {}, f"{missing[0]!r} has no finite value"
-    return {**outcome, **suggestion.intervention}, ""
+    return outcome, ""
 
 
 def _record(

@@ -113,13 +113,13 @@ class Problem:
         """The cost of an intervention: the sum over what it sets; 1 a variable by default.
 
         Raises:
-            ProblemError: the user's function gave no number from 0 on.
+            ProblemError: the user's function gave no number from 0 on, or raised an error.
         """
         total = 0.0
         for name, value in intervention.items():
             cost = (self.costs or {}).get(name, 1.0)
             if callable(cost):
-                cost = cost(value)
+                cost = _asked(cost, name, value)
                 if not (_is_finite(cost) and cost >= 0):
                     raise ProblemError(
                         f"cost of {name!r} at {value:g} is {cost!r}; expected a number from 0 on"
@@ -188,6 +188,15 @@ def check_range(name: str, low: float, high: float) -> None:
         )
     if low == high:
         raise ProblemError(f"range of {name!r} has zero width at {low:g}")
+
+
+def _asked(cost: Callable[[float], float], name: str, value: float) -> float:
+    try:
+        return cost(value)
+    except Exception as error:  # the function is the user's: it may raise anything
+        raise ProblemError(
+            f"cost of {name!r} at {value:g} raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _is_finite(value: float) -> bool:
