@@ -98,3 +98,17 @@ def test_intervals_hold_the_mean(tmp_path):
     low, high = (float(part) for part in mean.split("(")[1].rstrip(")").split(" to "))
     assert low < expected < high
     assert float(median.split()[0]) == round(0.245, 3)
+
+
+def test_methods_are_compared_over_all_families_alike(tmp_path):
+    def ten(problem, method, regret):
+        more = {"regret": [regret] * 4, "values": [-1.0] * 4, "outcomes": [-1.0] * 10}
+        return [study | more for study in studies(method, 3, regret, problem)]
+
+    families = {"linear": 0.1, "polynomial": 0.2, "sigmoid": 0.3}
+    most = [line for name, regret in families.items() for line in ten(name, OURS, regret)]
+    write_page(most, tmp_path)
+    assert "each counted alike" not in (tmp_path / "regret.md").read_text()
+    write_page(most + ten("neural", OURS, 0.6) + ten("neural", PEER, 0.1), tmp_path)
+    told = "each counted alike: expected improvement 0.300 ± 0.000."
+    assert told in (tmp_path / "regret.md").read_text()
