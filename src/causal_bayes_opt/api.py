@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from causal_bayes_opt.acquisition.linearity import seems_linear
+from causal_bayes_opt.acquisition.linearity import Rival, seems_linear
 from causal_bayes_opt.acquisition.policies import policy_named
 from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.acquisition.state import AcquisitionState
@@ -80,9 +79,9 @@ def infer_parents(
         and buffer.n_interventions
         and surrogate.takes_for_linear(buffer)
     ):
-        beyond = partial(surrogate.beyond_linear, buffer, target, prior=prior)
-        if not seems_linear(buffer, target, posterior, {}, beyond):
-            posterior = beyond()
+        rival = Rival(surrogate.beyond_linear, target, prior)
+        if not seems_linear(buffer, target, posterior, {}, rival):
+            posterior = rival(buffer)
     warnings = (*data_warnings(buffer), *posterior.warnings)
     return posterior.with_metadata(warnings=warnings)
 

@@ -70,12 +70,21 @@ def test_without_another_answer_the_first_look_counts():
     ranges = dict.fromkeys(("X", "Z"), (-5.0, 5.0))
     asked = []
 
-    def silent():
-        asked.append(True)
+    def silent(buffer):
+        asked.append(len(buffer))
         raise MethodLimitError("the network has no answer")
 
     assert seems_linear(state.buffer, "Y", state.posterior, ranges, silent)
-    assert asked
+    assert len(asked) == 1
+    # The verdict is kept until there are ten experiments more.
+    buffer = state.buffer.copy()
+    for number in range(10):
+        assert seems_linear(buffer, "Y", state.posterior, ranges, silent)
+        assert len(asked) == 1
+        level = 0.1 * number
+        buffer.add_intervention({"Z": level}, {"X": 0.0, "Z": level, "Y": 0.8 * level})
+    assert seems_linear(buffer, "Y", state.posterior, ranges, silent)
+    assert asked == [len(state.buffer), len(buffer)]
 
 
 def test_many_causes_that_are_set_together_do_not_pass_for_bends():

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from causal_bayes_opt.acquisition.smooth_functions import (
+    EVERY,
     Evidence,
     Mechanism,
     log_odds_of_linear,
     usual_values,
 )
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.core.scaling import Scaling, only_set
 from causal_bayes_opt.errors import MethodLimitError
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.router import passes_for_linear
+from causal_bayes_opt.surrogate.protocol import EdgePrior
+from causal_bayes_opt.surrogate.router import Router, passes_for_linear
 
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
@@ -25,9 +29,29 @@ if TYPE_CHECKING:
 _SURE = 3.0  # log-odds, 20 to 1, from which no other posterior is asked
 
 
-def is_linear(
-    state: AcquisitionState, rival: Callable[[], ParentSetPosterior] | None = None
-) -> bool:
+Asked: TypeAlias = Callable[[ExperienceBuffer], ParentSetPosterior]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A router that takes nothing for linear, asked for the causes of a target.
+
+    Attributes:
+        router: with `Router.linear_is_open` False.
+        target: its name.
+        prior: what is known about the edges beforehand.
+    """
+
+    router: Router
+    target: str
+    prior: EdgePrior | None = None
+
+    def __call__(self, buffer: ExperienceBuffer) -> ParentSetPosterior:
+        """The posterior over the target's parent sets."""
+        return self.router(buffer, self.target, prior=self.prior)
+
+
+def is_linear(state: AcquisitionState, rival: Asked | None = None) -> bool:
     """Whether mechanisms are taken for linear; where the state says it already, that holds.
 
     `rival` is as in `seems_linear`.
@@ -43,7 +67,7 @@ def seems_linear(
     target: str,
     posterior: ParentSetPosterior,
     ranges: Mapping[str, tuple[float, float]],
-    rival: Callable[[], ParentSetPosterior] | None = None,
+    rival: Asked | None = None,
 ) -> bool:
     """Whether a target's data speak for linear mechanisms.
 
@@ -54,7 +78,8 @@ def seems_linear(
 
     A posterior that takes mechanisms for linear rules out causes that act otherwise, and finds
     linear what is left. So unless the rows are sure, they are asked given the parents of another
-    posterior, too.
+    posterior, too. Like what is learned of mechanisms, the verdict looks at every ten experiments
+    and not at each, so that it can be kept.
 
     Args:
         buffer: all rows.
@@ -66,29 +91,63 @@ def seems_linear(
     """
     if not passes_for_linear(buffer):
         return False
-    odds = _log_odds(buffer, target, posterior, ranges)
-    if odds < 0 or odds >= _SURE or rival is None:
-        return odds >= 0
-    try:
-        other = rival()
-    except MethodLimitError:
-        return True
-    return _log_odds(buffer, target, other, ranges) >= 0
-
-
-def _log_odds(
-    buffer: ExperienceBuffer,
-    target: str,
-    posterior: ParentSetPosterior,
-    ranges: Mapping[str, tuple[float, float]],
-) -> float:
-    """Of a linear mechanism of the target, given its likely parents."""
     names = tuple(buffer.get_variable_names())
+    values, mask = buffer.rows()
+    tried = np.flatnonzero(mask.any(axis=1))
+    # A variable that only experiments vary is constant without them.
+    late = tried[:0] if only_set(buffer) else tried[len(tried) // EVERY * EVERY :]
+    values, mask = np.delete(values, late, axis=0), np.delete(mask, late, axis=0)
+    within = tuple((name, tuple(map(float, ends))) for name, ends in ranges.items())
+    # A router with weights in its hands cannot be kept by.
+    judge = _verdict if _is_hashable(rival) else _verdict.__wrapped__
+    causes = _likely_causes(posterior, names)
+    return judge(rival, names, target, causes, within, values.tobytes(), mask.tobytes())
+
+
+def forget() -> None:
+    """Forget all answers, so that what is timed next is not read from memory."""
+    _verdict.cache_clear()
+
+
+def _likely_causes(posterior: ParentSetPosterior, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The positions of the parents that are likelier than not, or of the likeliest."""
     marginals = posterior.marginals
     likely = [name for name in marginals if marginals[name] > 0.5]
     likely = likely or [max(marginals, key=lambda name: marginals[name])]
-    mechanism = Mechanism(names.index(target), tuple(sorted(map(names.index, likely))))
-    return log_odds_of_linear(mechanism, *standardised_evidence(buffer, ranges))
+    return tuple(sorted(map(names.index, likely)))
+
+
+@lru_cache(maxsize=64)
+def _verdict(
+    rival: Asked | None,
+    names: tuple[str, ...],
+    target: str,
+    causes: tuple[int, ...],
+    within: tuple[tuple[str, tuple[float, ...]], ...],
+    values: bytes,
+    mask: bytes,
+) -> bool:
+    shape = (-1, len(names))
+    rows = np.frombuffer(values).reshape(shape), np.frombuffer(mask, dtype=bool).reshape(shape)
+    buffer = ExperienceBuffer.from_arrays(*rows, names)
+    ranges = {name: (low, high) for name, (low, high) in within}
+    evidence, node = standardised_evidence(buffer, ranges), names.index(target)
+    odds = log_odds_of_linear(Mechanism(node, causes), *evidence)
+    if odds < 0 or odds >= _SURE or rival is None:
+        return odds >= 0
+    try:
+        others = _likely_causes(rival(buffer), names)
+    except MethodLimitError:
+        return True
+    return others == causes or log_odds_of_linear(Mechanism(node, others), *evidence) >= 0
+
+
+def _is_hashable(what: Hashable) -> bool:
+    try:
+        hash(what)
+    except TypeError:
+        return False
+    return True
 
 
 def standardised_evidence(

@@ -14,7 +14,7 @@ from causal_bayes_opt.acquisition.mechanism_scales import Scales
 from causal_bayes_opt.core.padding import bucket, double, pad
 from causal_bayes_opt.core.scaling import Scaling
 
-_EVERY = 10  # experiments, before scales are learned anew
+EVERY = 10  # experiments, before scales are learned anew
 _TRIED = 24  # kinds of experiments from which scales are learned
 _RARE = 0.01  # share of observed values at each end that are not usual
 _FORETOLD = 2048  # experiments from which is judged how well a mechanism foretells
@@ -185,7 +185,7 @@ def learn_from(evidence: Evidence, mechanism: Mechanism) -> mechanism_scales.Row
     node, parents = mechanism.node, mechanism.parents
     tried = evidence.kind >= 0
     every = np.flatnonzero(tried & ~evidence.mask[:, node])
-    every = every[: len(every) // _EVERY * _EVERY]
+    every = every[: len(every) // EVERY * EVERY]
     some = evidence.values[every]
     worth = _worth(evidence.kind[every])
     kinds = mechanism_scales.averaged(some[:, parents], some[:, node], worth)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from causal_bayes_opt.acquisition.linearity import is_linear
+from causal_bayes_opt.acquisition.linearity import Rival, is_linear
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, check_range
@@ -90,10 +90,8 @@ class AcquisitionState:
         linear = None
         if isinstance(surrogate, Router) and surrogate.takes_for_linear(own):
             beyond = surrogate.beyond_linear
-            linear = is_linear(
-                cls(own, problem, posteriors, step),
-                lambda: beyond(own, problem.target, prior=prior),
-            )
+            before = cls(own, problem, posteriors, step)
+            linear = is_linear(before, Rival(beyond, problem.target, prior))
             if not linear:
                 posteriors = beyond.posteriors(own, prior=prior, key=key)
         graphs = None

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from causal_bayes_opt.acquisition import mechanism_scales
+from causal_bayes_opt.acquisition import linearity, mechanism_scales
 from causal_bayes_opt.acquisition.policy import expected_improvement
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.core.intervention import Intervention
@@ -165,6 +165,7 @@ def _warm(study: Callable[[], Study]) -> Study:
     if first.failed:
         return first
     mechanism_scales.forget()
+    linearity.forget()
     support.forget()
     return study()
 
