@@ -23,7 +23,7 @@ _MEAN = re.compile(r"mean (\S+) \((\S+) to (\S+)\)")  # as `_reached` writes it
 _LEAST = 5e-4  # regret is printed to three digits; less is drawn there
 _PACED = 8  # variables
 _FAMILIES = ("linear", "polynomial", "sigmoid", "neural")
-_AFTER_TRIALS = "T=10"
+_COMPARED_AFTER = 10  # trials
 _ORDER = (
     "expected improvement",
     "expected improvement, graph known",
@@ -179,7 +179,9 @@ def _over_families(sections: Mapping[str, Section]) -> str:
     found = []
     for method in _ORDER:
         cells = [
-            dict(zip(table.columns, table.rows[method], strict=True)).get(_AFTER_TRIALS, "")
+            dict(zip(table.columns, table.rows[method], strict=True)).get(
+                f"T={_COMPARED_AFTER}", ""
+            )
             for table in tables
             if table is not None and method in table.rows
         ]
@@ -193,7 +195,7 @@ def _over_families(sections: Mapping[str, Section]) -> str:
     if not found:
         return ""
     return (
-        f"Mean regret after {_AFTER_TRIALS[2:]} trials over the families {', '.join(_FAMILIES)}, "
+        f"Mean regret after {_COMPARED_AFTER} trials over the families {', '.join(_FAMILIES)}, "
         f"each counted alike: {'; '.join(found)}."
     )
 
