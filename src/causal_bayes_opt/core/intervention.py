@@ -119,7 +119,7 @@ class Problem:
         for name, value in intervention.items():
             cost = (self.costs or {}).get(name, 1.0)
             if callable(cost):
-                cost = _asked(cost, name, value)
+                cost = _cost_at(cost, name, value)
                 if not (_is_finite(cost) and cost >= 0):
                     raise ProblemError(
                         f"cost of {name!r} at {value:g} is {cost!r}; expected a number from 0 on"
@@ -190,7 +190,7 @@ def check_range(name: str, low: float, high: float) -> None:
         raise ProblemError(f"range of {name!r} has zero width at {low:g}")
 
 
-def _asked(cost: Callable[[float], float], name: str, value: float) -> float:
+def _cost_at(cost: Callable[[float], float], name: str, value: float) -> float:
     try:
         return cost(value)
     except Exception as error:  # the function is the user's: it may raise anything
