@@ -286,6 +286,7 @@ def test_that_nothing_helps_is_told():
         (lambda rows: rows.assign(A=0.25, B=0.25), "DataError: '.' was set to .* its outcome is"),
         (lambda rows: rows.assign(do="Y"), "DataError: the table's column 'do' says 'Y' where"),
         (lambda rows: rows.drop(columns="A"), "the simulator's rows lack 'A'; every variable"),
+        (lambda rows: rows[["A", "B", "B", "Y"]], "the simulator's rows have the column 'B' more"),
     ],
 )
 def test_a_system_that_did_something_else_is_a_trial_that_failed(broken, told):

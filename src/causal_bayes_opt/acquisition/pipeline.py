@@ -144,11 +144,11 @@ class ACBOPipeline:
             ProblemError, DataError: see `AcquisitionState.start` and the surrogate.
         """
         if self._state is None:
-            state = self.surrogate_update_fn.start(self._buffer, self._asked(), self._step)
+            state = self.surrogate_update_fn.start(self._buffer, self._stated_problem(), self._step)
             self._state = replace(state, failed=self._failed)
         return self._state
 
-    def _asked(self) -> Problem:
+    def _stated_problem(self) -> Problem:
         if self._problem is None:
             raise ConfigError("nothing says what is to be optimised; call begin(problem, rows)")
         return self._problem
@@ -169,7 +169,7 @@ class ACBOPipeline:
                 is so far from the observed rows that nothing could be asked after it.
             UnknownNameError: a name that is not among the variables.
         """
-        target = self._asked().target
+        target = self._stated_problem().target
         rows: list[Any] = [outcome]
         if isinstance(outcome, pd.DataFrame):
             _require_same(intervention, outcome)
@@ -316,6 +316,9 @@ def _run(
         absent = [name for name in problem.variables if name not in rows]
         if absent:
             return {}, f"the simulator's rows lack {absent[0]!r}; every variable is needed"
+        twice = [name for name in problem.variables if list(rows.columns).count(name) > 1]
+        if twice:
+            return {}, f"the simulator's rows have the column {twice[0]!r} more than once"
         _require_same(suggestion.intervention, rows)
         outcome = {name: float(rows[name].iloc[0]) for name in problem.variables}
     except Exception as error:  # noqa: BLE001  # the system is the user's: it may raise anything
