@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
+from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.mechanisms import gaussian, polynomial
 from causal_bayes_opt.core.sample import sample
+from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.core.scm import SCM
 from causal_bayes_opt.errors import GraphError
 
@@ -49,6 +50,32 @@ def test_learned_model_agrees_with_the_truth_within_its_own_spread(scm, interven
     # Five standard errors of what is not known; nothing here is known better than by 2,000 rows.
     assert abs(mean - truth) < 5 * max(spread, 1 / np.sqrt(2000))
     assert outcome_std == pytest.approx(true_std, rel=0.1)
+
+
+@pytest.mark.parametrize("n_slots", [2, 12])  # as one number, and too long for that
+def test_expected_outcomes_do_not_depend_on_what_else_is_asked(n_slots):
+    d = 60
+    weights = np.triu(np.random.default_rng(0).normal(size=(3, d, d)) / d, k=1)
+    model = LinearOutcomeModel(
+        tuple(f"X{i}" for i in range(d)),
+        Scaling(np.full(d, 2.0), np.full(d, 3.0)),
+        np.linalg.inv(np.eye(d) - weights),
+        np.random.default_rng(1).normal(size=(3, d)),
+        np.ones((3, d)),
+    )
+    rng = np.random.default_rng(2)
+    asked = [
+        {
+            f"X{i}": float(rng.normal())
+            for i in rng.choice(d - 1, rng.integers(1, n_slots + 1), False)
+        }
+        for _ in range(20)
+    ]
+    together = model.means("X59", Candidates.of(asked, model.variables))
+    for intervention, means in zip(asked, together, strict=True):
+        alone, spread, _ = model.predict("X59", intervention)
+        assert 3.0 * means.mean() + 2.0 == pytest.approx(alone)
+        assert 3.0 * means.std() == pytest.approx(spread)
 
 
 def test_outcome_deviation_is_that_of_simulated_outcomes():

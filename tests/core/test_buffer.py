@@ -56,6 +56,23 @@ def test_copies_never_see_each_other(appends):
         assert (buffer.rows()[0][4:] == value).all()
 
 
+def test_only_what_cannot_grow_remembers_what_was_found_in_it():
+    asked = []
+
+    def count(buffer):
+        asked.append(len(buffer))
+        return len(buffer)
+
+    growing = filled()
+    assert (growing.once(count), growing.once(count), asked) == (4, 4, [4, 4])
+    frozen = growing.frozen()
+    assert (frozen.once(count), frozen.once(count), asked) == (4, 4, [4, 4, 4])
+    assert frozen.frozen() is frozen
+    copy = frozen.copy()
+    copy.add_observation(dict.fromkeys(NAMES, 0.0))
+    assert (copy.once(count), frozen.once(count), asked) == (5, 4, [4, 4, 4, 5])
+
+
 def test_copy_shares_rows_until_somebody_writes():
     buffer = ExperienceBuffer.from_arrays(np.zeros((1000, 3)))
     assert np.shares_memory(buffer.copy()._log.values, buffer._log.values)

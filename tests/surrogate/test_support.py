@@ -117,6 +117,21 @@ def test_choice_follows_the_data_and_says_why():
     assert any("17" in warning for warning in posterior.warnings)
 
 
+def test_graphs_and_posteriors_of_a_small_linear_system_are_of_one_kind():
+    """Where graphs come from one distribution and posteriors from another they contradict."""
+    straight = buffer_of(SystemDistribution())
+    found, exact = auto_posterior.posteriors(straight), exact_posterior.posteriors(straight)
+    assert all(found[name].marginals == exact[name].marginals for name in exact)
+    assert "exact inference" in found["X2"].metadata["chosen_because"]
+    assert found.draw_graphs is not None
+    drawn = found.draw_graphs(jax.random.key(0), 2000).mean(axis=0)
+    names = straight.get_variable_names()
+    edges = np.array([[exact[child].marginals.get(name, 0.0) for child in names] for name in names])
+    assert np.abs(drawn - edges).max() < 5 * np.sqrt(0.25 / 2000)
+    many = auto_posterior.posteriors(buffer_of(SystemDistribution(), n_vars=17))
+    assert many["X2"].metadata["model"] == "linear-gaussian-v1"
+
+
 def test_more_rows_than_trained_on_go_to_the_network_with_a_warning():
     scm = random_scm(3, 5, SystemDistribution(mechanisms=("polynomial",)))
     many = ExperienceBuffer.from_dataframe(sample(scm, 600, seed=1))  # trained on up to 512

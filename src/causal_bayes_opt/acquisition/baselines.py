@@ -12,6 +12,7 @@ from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel,
 from causal_bayes_opt.acquisition.policy import Policy, Suggestion
 from causal_bayes_opt.acquisition.search import MAX_TARGETS, like_failed, search
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.graphs import topological_order
 from causal_bayes_opt.core.intervention import make_intervention
 from causal_bayes_opt.core.sample import sample
@@ -25,7 +26,7 @@ _DRAWS = 20  # until one is not like an experiment that failed
 
 def random_choice(state: AcquisitionState, key: jax.Array) -> Suggestion:
     """A random non-empty subset of up to three settable variables, at uniform values."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = keys.generator(key)
     names = list(state.problem.may_set)
     size = int(rng.integers(1, min(len(names), state.at_most(MAX_TARGETS)) + 1))
     chosen = rng.choice(len(names), size=size, replace=False)
@@ -39,7 +40,7 @@ def random_over_parents(state: AcquisitionState, key: jax.Array) -> Suggestion:
 
     Members that may not be set are left out; where none is left, a random settable variable.
     """
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = keys.generator(key)
     listed = state.posterior.top_sets(256)
     probs = np.array([p for _, p in listed])
     drawn = listed[int(rng.choice(len(listed), p=probs / probs.sum()))][0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
 from causal_bayes_opt.surrogate.protocol import SystemPosterior
 
@@ -56,8 +57,7 @@ def sample_graphs(
     ]
     wanted = _edges(tables, [variables.index(name) for name in given])
     steady = np.maximum(wanted * (1.0 - wanted), _LEAST_SPREAD)
-    # NumPy's generator, seeded by the key: JAX would compile for every new shape.
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = keys.generator(key)
     d, chains = len(variables), max(n, _CHAINS)
     # Floats: products of matrices of truth values are slow.
     graphs, fields = np.zeros((chains, d, d), dtype=np.float32), np.zeros((d, d))

@@ -26,9 +26,6 @@ from causal_bayes_opt.surrogate.router import Router, passes_for_linear
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
 
-_SURE = 3.0  # log-odds, 20 to 1, from which no other posterior is asked
-
-
 Asked: TypeAlias = Callable[[ExperienceBuffer], ParentSetPosterior]
 
 
@@ -77,9 +74,9 @@ def seems_linear(
     bent where experiments have set the effect.
 
     A posterior that takes mechanisms for linear rules out causes that act otherwise, and finds
-    linear what is left. So unless the rows are sure, they are asked given the parents of another
-    posterior, too. Like what is learned of mechanisms, the verdict looks at every ten experiments
-    and not at each, so that it can be kept.
+    linear what is left. So the rows are asked given the parents of another posterior, too. Like
+    what is learned of mechanisms, the verdict looks at every ten experiments and not at each, so
+    that it can be kept.
 
     Args:
         buffer: all rows.
@@ -133,7 +130,7 @@ def _verdict(
     ranges = {name: (low, high) for name, (low, high) in within}
     evidence, node = standardised_evidence(buffer, ranges), names.index(target)
     odds = log_odds_of_linear(Mechanism(node, causes), *evidence)
-    if odds < 0 or odds >= _SURE or rival is None:
+    if odds < 0 or rival is None:
         return odds >= 0
     try:
         others = _likely_causes(rival(buffer), names)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from causal_bayes_opt.acquisition import linear_mechanisms
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.padding import bucket, double, pad
 from causal_bayes_opt.core.scaling import Scaling
@@ -139,8 +140,8 @@ class LinearOutcomeModel:
         slots = bucket(max(int(graphs.sum(axis=1).max(initial=0)), 1), 2)
         parents = linear_mechanisms.parent_columns(pad(graphs, n, room, room), slots)
         free = pad((~mask).sum(axis=0), room)
-        # NumPy's generator, seeded by the key, in an order that padding does not change.
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        # In an order that padding does not change.
+        rng = keys.generator(key)
         normals = pad(rng.normal(size=(slots + 1, d, n)).T, n, room)
         shape = linear_mechanisms.SHAPE + 0.5 * free
         gammas = rng.gamma(shape[:d, None], size=(d, n)).T
@@ -192,8 +193,7 @@ class LinearOutcomeModel:
         """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""
         n, t = len(candidates.columns), self.variables.index(target)
         # Many candidates set the same variables, and slopes depend on nothing else.
-        listed = np.where(candidates.there, candidates.columns, -1)
-        kinds, kind = np.unique(listed, axis=0, return_inverse=True)
+        kinds, kind = _distinct(np.where(candidates.there, candidates.columns, -1))
         rows, few, slots = bucket(n, 64), bucket(len(kinds), 16), max(kinds.shape[1], 1)
         slots = slots if slots <= 3 else bucket(slots, 4)  # few sizes: each is compiled
         m, d = len(self.total), bucket(len(self.variables), 4)
@@ -204,7 +204,7 @@ class LinearOutcomeModel:
                 t,
                 pad(np.maximum(kinds, 0), few, slots),
                 pad(kinds >= 0, few, slots),
-                pad(kind.ravel(), rows),
+                pad(kind, rows),
                 pad(candidates.standardised(self.scaling), rows, slots),
             )
         return np.asarray(found)[:n]
@@ -216,8 +216,10 @@ class LinearOutcomeModel:
         """
         t = self.variables.index(target)
         chosen = [self.variables.index(name) for name in intervention]
-        means = self.means(target, Candidates.of([intervention], self.variables))[0]
+        levels = np.array([intervention[self.variables[column]] for column in chosen])
+        unit = (levels - self.scaling.means[chosen]) / self.scaling.stds[chosen]
         slopes = _held(self.total, t, chosen)
+        means = self.base[:, t] + (slopes * (unit - self.base[:, chosen])).sum(axis=1)
         paths = self.total[:, :, t] - np.einsum("mik,mk->mi", self.total[:, :, chosen], slopes)
         paths[:, chosen] = 0.0
         variance = np.einsum("mi,mi->m", paths**2, self.noise)
@@ -227,6 +229,18 @@ class LinearOutcomeModel:
             float(means.std() * std),
             float(np.sqrt(means.var() + variance.mean()) * std),
         )
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of small integers from -1 on, and which of them each row is."""
+    base = rows.max(initial=0) + 2
+    if rows.shape[1] * np.log2(base) >= 62:
+        distinct, which = np.unique(rows, axis=0, return_inverse=True)
+        return distinct, which.ravel()
+    # A row as one number: numbers are sorted faster than rows.
+    numbers = (rows + 1) @ base ** np.arange(rows.shape[1])[::-1]
+    _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
+    return rows[first], which
 
 
 @jax.jit
@@ -259,19 +273,22 @@ def _linear_means(
 
     The variables set are listed once for each kind of candidate, ``[n_kinds, n_slots]``. A total
     effect passes through the other variables that are set; T_SS is 1 plus a matrix whose powers
-    end, so that the series for its inverse is exact.
+    end, so that the series for its inverse is exact. Members come last: the long axis is the one
+    that is contiguous.
     """
     n_slots = columns.shape[1]
-    both = there[:, None, :, None] & there[:, None, None, :]
-    among = jnp.moveaxis(total[:, columns[:, :, None], columns[:, None, :]], 0, 1)
-    among = jnp.where(both & ~jnp.eye(n_slots, dtype=bool), among, 0.0)  # T_SS - 1
-    to_target = jnp.moveaxis(total[:, :, target][:, columns], 0, 1)
-    slopes = term = jnp.where(there[:, None, :], to_target, 0.0)
+    effects, means = jnp.moveaxis(total, 0, -1), base.T
+    others = there[:, :, None] & there[:, None, :] & ~jnp.eye(n_slots, dtype=bool)
+    among = effects[columns[:, :, None], columns[:, None, :]]
+    among = jnp.where(others[..., None], among, 0.0)  # T_SS - 1
+    slopes = term = jnp.where(there[..., None], effects[columns, target], 0.0)
     for _ in range(n_slots - 1):
-        term = -jnp.einsum("nmkl,nml->nmk", among, term)
+        term = -(among * term[:, None]).sum(axis=2)
         slopes = slopes + term
-    unmoved = base[:, target] - (slopes * jnp.moveaxis(base[:, columns], 0, 1)).sum(axis=-1)
-    return unmoved[kind] + (slopes[kind] * values[:, None, :]).sum(axis=-1)
+    found = (means[target] - (slopes * means[columns]).sum(axis=1))[kind]
+    for slot in range(n_slots):
+        found = found + slopes[:, slot][kind] * values[:, slot, None]
+    return found
 
 
 def _held(total: np.ndarray, target: int, chosen: list[int]) -> np.ndarray:

@@ -44,7 +44,7 @@ class SurrogateUpdate:
 
     def start(self, buffer: ExperienceBuffer, problem: Problem, step: int = 0) -> AcquisitionState:
         """The state after the rows of a buffer; raises what `AcquisitionState.start` raises."""
-        key = jax.random.key(self.seed)
+        key = keys.key(self.seed)
         return AcquisitionState.start(
             buffer, problem, self.surrogate, prior=self.prior, key=key, step=step
         )
@@ -216,7 +216,9 @@ class ACBOPipeline:
         return self._before + self._trials
 
     def _warned(self, suggestion: Suggestion) -> Suggestion:
-        return replace(suggestion, warnings=(*data_warnings(self._buffer), *suggestion.warnings))
+        return replace(
+            suggestion, warnings=(*data_warnings(self.state.buffer), *suggestion.warnings)
+        )
 
     def run(
         self,

@@ -110,8 +110,7 @@ def thompson_sampling(
     """
     k_model, k_search, k_member = keys.split(key, 3)
     model = fit_outcome_model(state, k_model)
-    # NumPy's generator: one number needs no compiled program.
-    uniform = np.random.default_rng(np.asarray(jax.random.key_data(k_member))).random()
+    uniform = keys.generator(k_member).random()
 
     def score(means: np.ndarray) -> np.ndarray:
         return -means[:, int(uniform * means.shape[1])]
@@ -171,7 +170,7 @@ def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     causes = causes_of(state, ranges)
     graphs = sample_graphs(state.posteriors, names, N_GRAPHS, k_graphs, {target: causes})
     model = SmoothOutcomeModel.fit(state.buffer, graphs, target, k_weights, ranges)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(keys.numbered(k_weights, 1))))
+    rng = keys.generator(keys.numbered(k_weights, 1))
     return corrected(model, state.buffer, ranges, rng)
 
 
@@ -222,10 +221,12 @@ def _cautious(means: np.ndarray) -> np.ndarray:
 
 def _cheapest(state: AcquisitionState, found: Found, near: np.ndarray) -> int:
     """Of some candidates the cheapest, then the smallest, then the best."""
-    variables = state.problem.variables
-    costs = [state.problem.cost(found.candidates.named(int(i), variables)) for i in near]
-    sizes = found.candidates.there[near].sum(axis=1)
-    return int(near[np.lexsort((-found.scores[near], sizes, np.array(costs)))[0]])
+    problem = state.problem
+    sizes = costs = found.candidates.there[near].sum(axis=1)
+    if problem.costs:
+        named = (found.candidates.named(int(i), problem.variables) for i in near)
+        costs = np.array([problem.cost(values) for values in named])
+    return int(near[np.lexsort((-found.scores[near], sizes, costs))[0]])
 
 
 def _scale(state: AcquisitionState, model: OutcomeModel) -> float:

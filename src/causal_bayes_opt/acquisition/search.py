@@ -12,6 +12,8 @@ import numpy as np
 
 from causal_bayes_opt.acquisition.outcome import Candidates, OutcomeModel
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.core import keys
+from causal_bayes_opt.core.padding import pad
 from causal_bayes_opt.errors import ConfigError
 
 MAX_TARGETS = 3
@@ -97,7 +99,7 @@ def search(
             found = found._replace(candidates=_padded(found.candidates, width))
             found = _joined(found, _looked_at(state, model, score, inward))
         return _any_left(found, score)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = keys.generator(key)
 
     def look(units: np.ndarray) -> Found:
         return _looked_at(state, model, score, _scaled(units, columns, ends, width))
@@ -223,8 +225,7 @@ def _with_more(
 
 def _padded(candidates: Candidates, width: int) -> Candidates:
     """The same with room for `width` variables."""
-    spare = ((0, 0), (0, width - candidates.columns.shape[1]))
-    return Candidates(*(np.pad(field, spare) for field in candidates))
+    return Candidates(*(pad(field, len(field), width) for field in candidates))
 
 
 def _best(units: np.ndarray, found: Found) -> np.ndarray:

@@ -14,6 +14,7 @@ from causal_bayes_opt.acquisition import smooth_functions as learned
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
 from causal_bayes_opt.acquisition.mechanism_scales import N_DRAWS
 from causal_bayes_opt.acquisition.outcome import Candidates
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import ancestors, reachable, topological_order
 from causal_bayes_opt.core.padding import bucket, pad
@@ -101,7 +102,7 @@ class SmoothOutcomeModel:
         values, mask = buffer.rows()
         values = scaling.apply(values)
         evidence = learned.Evidence.of(values, mask)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        rng = keys.generator(key)
         t, settable = names.index(target), [names.index(name) for name in ranges]
         usual = learned.usual_values(values, mask, scaling, names, ranges)
         graphs = graphs[_evenly(graphs[:, :, t], N_MEMBERS // 2, rng).repeat(2)]

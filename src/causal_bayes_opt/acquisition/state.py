@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import jax
@@ -85,7 +86,7 @@ class AcquisitionState:
                 f"the data {buffer.get_variable_names()}"
             )
         _ = problem.may_set
-        own = buffer.copy()
+        own = buffer.frozen()
         posteriors = all_posteriors(surrogate, own, prior=prior, key=key)
         linear = None
         if isinstance(surrogate, Router) and surrogate.takes_for_linear(own):
@@ -96,7 +97,7 @@ class AcquisitionState:
                 posteriors = beyond.posteriors(own, prior=prior, key=key)
         graphs = None
         if posteriors.draw_graphs is not None:
-            drawn_by = keys.numbered(jax.random.key(0) if key is None else key, step)
+            drawn_by = keys.numbered(keys.key(0) if key is None else key, step)
             graphs = posteriors.draw_graphs(drawn_by, N_GRAPHS)
         return cls(own, problem, posteriors, step, graphs, linear)
 
@@ -145,8 +146,12 @@ class AcquisitionState:
         given = self.problem.range_of(name)
         if given is not None:
             return given
-        values, _ = self.buffer.all_rows()
-        column = values[:, self.problem.variables.index(name)]
-        low, high = float(np.nanmin(column)), float(np.nanmax(column))
+        low, high = map(float, self._extent[:, self.problem.variables.index(name)])
         check_range(name, low, high)
         return low, high
+
+    @cached_property
+    def _extent(self) -> np.ndarray:
+        """The smallest and the largest value of every variable ``[2, n_vars]``."""
+        values, _ = self.buffer.all_rows()
+        return np.array([np.nanmin(values, axis=0), np.nanmax(values, axis=0)])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from causal_bayes_opt.core import table
 from causal_bayes_opt.errors import DataError, check_name
+
+_Found = TypeVar("_Found")
 
 
 @dataclass
@@ -38,7 +41,7 @@ class ExperienceBuffer:
         self._variables: tuple[str, ...] | None = None
         self._length = 0
         self._log = _Log(np.empty((0, 0)), np.empty((0, 0), dtype=bool))
-        self._frozen = False
+        self._found: dict[Any, Any] | None = None  # kept where rows can no longer change
         if variables is not None:
             self._name(variables)
 
@@ -188,9 +191,20 @@ class ExperienceBuffer:
 
     def frozen(self) -> ExperienceBuffer:
         """Return a copy that refuses to grow; a copy of that may."""
+        if self._found is not None:
+            return self
         other = self.copy()
-        other._frozen = True
+        other._found = {}
         return other
+
+    def once(self, find: Callable[[ExperienceBuffer], _Found]) -> _Found:
+        """What a pure function finds in the rows; a frozen buffer asks it once."""
+        if self._found is None:
+            return find(self)
+        if find not in self._found:
+            self._found[find] = find(self)
+        found: _Found = self._found[find]
+        return found
 
     @property
     def n_observations(self) -> int:
@@ -251,7 +265,7 @@ class ExperienceBuffer:
 
     def _append(self, names: tuple[str, ...], values: np.ndarray, mask: np.ndarray) -> None:
         """Append rows that were checked; `names` become the buffer's where it has none yet."""
-        if self._frozen:
+        if self._found is not None:
             raise DataError("these rows belong to a state and stay as they are; add to a copy")
         if self._variables is None:
             self._name(names)

@@ -8,6 +8,17 @@ import jax
 import numpy as np
 
 
+def key(seed: int) -> jax.Array:
+    """The key of a seed, modulo 2^32: ``jax.random.key(seed)``."""
+    made: jax.Array = _key(np.uint32(seed % 2**32))
+    return made
+
+
+@jax.jit
+def _key(seed: jax.Array) -> jax.Array:
+    return jax.random.key(seed)
+
+
 def seeded(seed: int, number: int) -> jax.Array:
     """The key of a number under a seed, modulo 2^32: ``fold_in(key(seed), number)``."""
     key: jax.Array = _seeded(np.uint32(seed % 2**32), number)
@@ -23,6 +34,17 @@ def _seeded(seed: jax.Array, number: int) -> jax.Array:
 def numbered(key: jax.Array, number: int) -> jax.Array:
     """The key of a number under another key: ``fold_in(key, number)``."""
     return jax.random.fold_in(key, number)
+
+
+def generator(key: jax.Array) -> np.random.Generator:
+    """NumPy's generator seeded by a key, for draws of so many shapes that JAX would compile on."""
+    return np.random.default_rng(np.asarray(_words(key)))
+
+
+@jax.jit
+def _words(key: jax.Array) -> jax.Array:
+    words: jax.Array = jax.random.key_data(key)
+    return words
 
 
 @partial(jax.jit, static_argnames=("n",))

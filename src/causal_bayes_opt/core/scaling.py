@@ -19,6 +19,10 @@ _ROUNDING = 1e-13  # of the largest value
 
 def only_set(buffer: ExperienceBuffer) -> tuple[str, ...]:
     """The variables that vary where they were set and nowhere else."""
+    return buffer.once(_only_set)
+
+
+def _only_set(buffer: ExperienceBuffer) -> tuple[str, ...]:
     values, mask = buffer.rows()
     observed, names = values[~mask.any(axis=1)], buffer.get_variable_names()
     if len(observed) < 2:
@@ -65,8 +69,7 @@ class Scaling:
             DataError: fewer than 2 observational rows, a column that is constant in them and was
                 never set to another value, or all columns constant in them.
         """
-        values, mask = buffer.rows()
-        return cls.of_rows(values, buffer.get_variable_names(), mask)
+        return buffer.once(_scaling)
 
     @classmethod
     def of_rows(
@@ -102,3 +105,8 @@ class Scaling:
     def undo(self, values: np.ndarray) -> np.ndarray:
         """Turn standardised values ``[..., n_vars]`` into the user's units."""
         return np.asarray(values * self.stds + self.means)
+
+
+def _scaling(buffer: ExperienceBuffer) -> Scaling:
+    values, mask = buffer.rows()
+    return Scaling.of_rows(values, buffer.get_variable_names(), mask)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
 from causal_bayes_opt.errors import ConfigError, GraphError, MethodLimitError, check_name
@@ -237,8 +238,7 @@ class _Programme:
     def draw(self, key: jax.Array, n: int) -> np.ndarray:
         """See `sample_graphs`."""
         d, sums = self.n_vars, self.sums
-        # NumPy's generator, seeded by the key: JAX would compile for every new shape.
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        rng = keys.generator(key)
         before = _draw_predecessors(rng, sums, n)
         graphs = np.zeros((n, d, d), dtype=bool)
         together = max(_AT_ONCE >> (d - 1), 1)
@@ -247,8 +247,7 @@ class _Programme:
             weights = _dense(sums.rows, sums.weights[chunk], d)
             drawn = _draw_subsets(rng, weights, before.T[chunk])
             for j, own in zip(chunk, drawn, strict=True):
-                members = (own[:, None] >> np.arange(d - 1) & 1).astype(bool)
-                graphs[:, :, j] = np.insert(members, j, False, axis=1)
+                graphs[:, np.arange(d) != j, j] = own[:, None] >> np.arange(d - 1) & 1
         return graphs
 
 
@@ -291,6 +290,8 @@ def _rule_out(
     rows: np.ndarray, weights: np.ndarray, known: np.ndarray | None, forbidden: np.ndarray | None
 ) -> None:
     """Give no weight, in place, to sets without a known parent or with a forbidden one."""
+    if not any(given is not None and given.any() for given in (known, forbidden)):
+        return
     d = weights.shape[-2]
     bits = 1 << np.arange(d - 1)
     for j in range(d):

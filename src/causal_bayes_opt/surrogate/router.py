@@ -88,7 +88,9 @@ class Router:
         key: jax.Array | None = None,
     ) -> ParentSetPosterior:
         """The posterior over the target's parent sets by the chosen surrogate."""
-        choice, found = self._ask(buffer, lambda s: s(buffer, target, prior=prior, key=key))
+        choice, found = self._ask(
+            self.choose(buffer), buffer, lambda s: s(buffer, target, prior=prior, key=key)
+        )
         return _because(found, choice)
 
     def posteriors(
@@ -100,23 +102,23 @@ class Router:
     ) -> SystemPosterior:
         """The posteriors of all variables by the chosen surrogate.
 
-        Whole graphs are drawn by exact inference where the data and their number allow it: the
-        linear network's posteriors are as good, but it has no distribution over whole graphs.
+        Of data that pass for linear by exact inference, where that needs no limit on parents: the
+        linear network's are as good, but it has no distribution over whole graphs.
         """
-        choice, found = self._ask(buffer, lambda s: s.posteriors(buffer, prior=prior, key=key))
+        choice, found = self._ask(
+            self._choose_for_all(buffer),
+            buffer,
+            lambda s: s.posteriors(buffer, prior=prior, key=key),
+        )
         names = buffer.get_variable_names()
-        draw, exact = found.draw_graphs, self.exact
-        if choice.surrogate is self.linear and exact is not None and len(names) <= MAX_UNCAPPED:
-            draw = exact.posteriors(buffer, prior=prior).draw_graphs
         return SystemPosterior(
-            names, lambda name: _because(found[name], choice), draw, found.list_sets
+            names, lambda name: _because(found[name], choice), found.draw_graphs, found.list_sets
         )
 
     def _ask(
-        self, buffer: ExperienceBuffer, ask: Callable[[AllPosteriors], _Answer]
+        self, choice: Choice, buffer: ExperienceBuffer, ask: Callable[[AllPosteriors], _Answer]
     ) -> tuple[Choice, _Answer]:
         """Ask the chosen surrogate; where a network has no answer, exact inference if it can."""
-        choice = self.choose(buffer)
         try:
             return choice, ask(choice.surrogate)
         except MethodLimitError as error:
@@ -148,6 +150,16 @@ class Router:
                 (f"{_NOTHING_FITS} ({unlike[0]})",),
             )
         return Choice(self.mixed, "the data are not linear Gaussian, and unlike any training")
+
+    def _choose_for_all(self, buffer: ExperienceBuffer) -> Choice:
+        few = len(buffer.get_variable_names()) <= MAX_UNCAPPED
+        if self.exact is None or not few or not self.takes_for_linear(buffer):
+            return self.choose(buffer)
+        return Choice(
+            self.exact,
+            "the data pass the check for linear Gaussian systems: exact inference knows whole "
+            "graphs",
+        )
 
     def _choose_linear(self, buffer: ExperienceBuffer) -> Choice:
         d = len(buffer.get_variable_names())

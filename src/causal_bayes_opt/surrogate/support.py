@@ -148,6 +148,10 @@ def summary_of(buffer: ExperienceBuffer, most: int | None = None) -> dict[str, f
 
     A variable that varies only where it was set counts among them, and says nothing else.
     """
+    return buffer.once(_summary) if most is None else _summary(buffer, most)
+
+
+def _summary(buffer: ExperienceBuffer, most: int | None = None) -> dict[str, float]:
     values, mask = buffer.rows()
     at_once = mask.sum(axis=1)
     observed = np.asarray(values, dtype=np.float64)[at_once == 0]
