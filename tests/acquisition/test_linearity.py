@@ -21,19 +21,19 @@ from causal_bayes_opt.surrogate.router import auto_posterior
 NAMES = ("X", "Z", "Y")
 
 
-def state_of(function, experiments):
+def state_of(function, experiments, seed=0, noise=0.3):
     scm = SCM(
         NAMES,
         {
             "X": linear([], []),
             "Z": linear(["X"], [0.5], noise=gaussian(0.5)),
-            "Y": from_function(["Z"], function, gaussian(0.3)),
+            "Y": from_function(["Z"], function, gaussian(noise)),
         },
         "Y",
     )
-    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=0))
+    buffer = ExperienceBuffer.from_dataframe(sample(scm, 100, seed=seed))
     for number, level in enumerate(np.linspace(-5.0, 5.0, experiments)):
-        row = sample(scm, 1, intervention={"Z": level}, seed=number).iloc[0]
+        row = sample(scm, 1, intervention={"Z": level}, seed=100 * seed + number).iloc[0]
         buffer.add_intervention({"Z": level}, {name: float(row[name]) for name in NAMES})
     problem = Problem(NAMES, "Y", ranges={"X": (-5.0, 5.0), "Z": (-5.0, 5.0)})
     return AcquisitionState.start(buffer, problem, auto_posterior)
@@ -63,6 +63,19 @@ def test_experiments_bring_posterior_and_outcome_model_beyond_linear_together():
     assert isinstance(outcomes, SmoothOutcomeModel)
     levels = [outcomes.predict("Y", {"Z": level})[0] for level in (-1.5, 1.5, 4.5)]
     np.testing.assert_allclose(levels, [wave(level) for level in (-1.5, 1.5, 4.5)], atol=0.3)
+
+
+def test_linear_must_be_clear_once_there_are_experiments_and_mostly_is():
+    """Of twelve draws each, half of what saturates is likelier linear than not."""
+
+    def taken_for_linear(function):
+        return sum(
+            seems_linear(state.buffer, "Y", state.posterior, dict.fromkeys("XZ", (-5.0, 5.0)))
+            for state in (state_of(function, 10, seed, noise=1.0) for seed in range(12))
+        )
+
+    assert taken_for_linear(lambda z: 4.0 * np.tanh(z / 4.0)) < 6
+    assert taken_for_linear(lambda z: 0.8 * z) > 6
 
 
 def test_without_another_answer_the_first_look_counts():

@@ -26,6 +26,11 @@ from causal_bayes_opt.surrogate.router import Router, passes_for_linear
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
 
+# Log-odds from which mechanisms are taken for linear, before and after the first ten experiments: a
+# bend that is not seen costs more than one that is looked for in vain.
+_CLEARLY, _AFTER_EXPERIMENTS = 0.5, 1.0
+
+
 Asked: TypeAlias = Callable[[ExperienceBuffer], ParentSetPosterior]
 
 
@@ -129,14 +134,15 @@ def _verdict(
     buffer = ExperienceBuffer.from_arrays(*rows, names)
     ranges = {name: (low, high) for name, (low, high) in within}
     evidence, node = standardised_evidence(buffer, ranges), names.index(target)
-    odds = log_odds_of_linear(Mechanism(node, causes), *evidence)
-    if odds < 0 or rival is None:
-        return odds >= 0
+    enough = _AFTER_EXPERIMENTS if rows[1].any() else _CLEARLY
+    clear = log_odds_of_linear(Mechanism(node, causes), *evidence) >= enough
+    if not clear or rival is None:
+        return clear
     try:
         others = _likely_causes(rival(buffer), names)
     except MethodLimitError:
         return True
-    return others == causes or log_odds_of_linear(Mechanism(node, others), *evidence) >= 0
+    return others == causes or log_odds_of_linear(Mechanism(node, others), *evidence) >= enough
 
 
 def _is_hashable(what: Hashable) -> bool:
