@@ -190,7 +190,7 @@ class ExperienceBuffer:
         return other
 
     def frozen(self) -> ExperienceBuffer:
-        """Return a copy that refuses to grow; a copy of that may."""
+        """Return the same rows as a buffer that refuses to grow; a copy of that may."""
         if self._found is not None:
             return self
         other = self.copy()
