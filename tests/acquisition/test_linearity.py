@@ -4,9 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from causal_bayes_opt.acquisition.linearity import is_linear, seems_linear
+from causal_bayes_opt.acquisition.linearity import (
+    is_linear,
+    seems_linear,
+    standardised_evidence,
+)
 from causal_bayes_opt.acquisition.outcome import LinearOutcomeModel
 from causal_bayes_opt.acquisition.policy import fit_outcome_model
+from causal_bayes_opt.acquisition.smooth_functions import Mechanism, log_odds_of_linear
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.acquisition.state import AcquisitionState
 from causal_bayes_opt.api import infer_parents
@@ -66,16 +71,21 @@ def test_experiments_bring_posterior_and_outcome_model_beyond_linear_together():
 
 
 def test_linear_must_be_clear_once_there_are_experiments_and_mostly_is():
-    """Of twelve draws each, half of what saturates is likelier linear than not."""
+    """Of what is likelier linear than not, more is refused where it saturates."""
+    ranges = dict.fromkeys("XZ", (-5.0, 5.0))
 
-    def taken_for_linear(function):
-        return sum(
-            seems_linear(state.buffer, "Y", state.posterior, dict.fromkeys("XZ", (-5.0, 5.0)))
-            for state in (state_of(function, 10, seed, noise=1.0) for seed in range(12))
-        )
+    def share_refused(function):
+        likelier, taken = 0, 0
+        for seed in range(300, 324):
+            state = state_of(function, 20, seed, noise=0.6)
+            evidence = standardised_evidence(state.buffer, ranges)
+            if log_odds_of_linear(Mechanism(2, (1,)), *evidence) > 0:
+                likelier += 1
+                taken += seems_linear(state.buffer, "Y", state.posterior, ranges)
+        return 1 - taken / likelier
 
-    assert taken_for_linear(lambda z: 4.0 * np.tanh(z / 4.0)) < 6
-    assert taken_for_linear(lambda z: 0.8 * z) > 6
+    assert share_refused(lambda z: 4.0 * np.tanh(z / 4.0)) > 1 / 4
+    assert share_refused(lambda z: 0.8 * z) < 1 / 6
 
 
 def test_without_another_answer_the_first_look_counts():

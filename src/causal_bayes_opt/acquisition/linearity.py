@@ -26,10 +26,9 @@ from causal_bayes_opt.surrogate.router import Router, passes_for_linear
 if TYPE_CHECKING:
     from causal_bayes_opt.acquisition.state import AcquisitionState
 
-# Log-odds from which mechanisms are taken for linear, before and after the first ten experiments: a
-# bend that is not seen costs more than one that is looked for in vain.
-_CLEARLY, _AFTER_EXPERIMENTS = 0.5, 1.0
-
+# Log-odds from which mechanisms are taken for linear, by observed rows and with experiments: a bend
+# that is not seen costs more than one that is looked for in vain.
+_ENOUGH_OBSERVED, _ENOUGH_TRIED = 0.5, 1.0
 
 Asked: TypeAlias = Callable[[ExperienceBuffer], ParentSetPosterior]
 
@@ -73,10 +72,10 @@ def seems_linear(
 ) -> bool:
     """Whether a target's data speak for linear mechanisms.
 
-    Observed rows must pass the check for linear Gaussian systems, and all rows must speak for a
-    linear mechanism of the target rather than for another, given the parents that are likelier than
-    not, one at least. No others: of an effect the target looks linear whatever its causes do, and
-    bent where experiments have set the effect.
+    Observed rows must pass the check for linear Gaussian systems, and all rows must speak clearly
+    for a linear mechanism of the target rather than for another, given the parents that are
+    likelier than not, one at least. No others: of an effect the target looks linear whatever its
+    causes do, and bent where experiments have set the effect.
 
     A posterior that takes mechanisms for linear rules out causes that act otherwise, and finds
     linear what is left. So the rows are asked given the parents of another posterior, too. Like
@@ -134,7 +133,7 @@ def _verdict(
     buffer = ExperienceBuffer.from_arrays(*rows, names)
     ranges = {name: (low, high) for name, (low, high) in within}
     evidence, node = standardised_evidence(buffer, ranges), names.index(target)
-    enough = _AFTER_EXPERIMENTS if rows[1].any() else _CLEARLY
+    enough = _ENOUGH_TRIED if rows[1].any() else _ENOUGH_OBSERVED
     clear = log_odds_of_linear(Mechanism(node, causes), *evidence) >= enough
     if not clear or rival is None:
         return clear

@@ -216,7 +216,7 @@ class LinearOutcomeModel:
         """
         t = self.variables.index(target)
         chosen = [self.variables.index(name) for name in intervention]
-        levels = np.array([intervention[self.variables[column]] for column in chosen])
+        levels = np.array(list(intervention.values()), dtype=np.float64)
         unit = (levels - self.scaling.means[chosen]) / self.scaling.stds[chosen]
         slopes = _held(self.total, t, chosen)
         means = self.base[:, t] + (slopes * (unit - self.base[:, chosen])).sum(axis=1)

@@ -122,11 +122,15 @@ class Router:
         try:
             return choice, ask(choice.surrogate)
         except MethodLimitError as error:
-            few = len(buffer.get_variable_names()) <= MAX_UNCAPPED
-            if self.exact is None or choice.surrogate is self.exact or not few:
+            exact = self._exact_without_limit(buffer)
+            if exact is None or choice.surrogate is exact:
                 raise
-            instead = Choice(self.exact, f"{error}: exact inference instead", (_NO_NETWORK,))
-            return instead, ask(self.exact)
+            instead = Choice(exact, f"{error}: exact inference instead", (_NO_NETWORK,))
+            return instead, ask(exact)
+
+    def _exact_without_limit(self, buffer: ExperienceBuffer) -> AllPosteriors | None:
+        """Exact inference, where there is one and it needs no limit on parents."""
+        return self.exact if len(buffer.get_variable_names()) <= MAX_UNCAPPED else None
 
     def takes_for_linear(self, buffer: ExperienceBuffer) -> bool:
         """Whether it would ask inference for linear Gaussian systems, or the network for them."""
@@ -143,20 +147,22 @@ class Router:
             )
         named = zip(support.names, support.outside, strict=True)
         unlike = [told for name, told in named if name not in COUNTS]
-        if unlike and self.exact is not None and len(buffer.get_variable_names()) <= MAX_UNCAPPED:
+        exact = self._exact_without_limit(buffer)
+        if unlike and exact is not None:
             return Choice(
-                self.exact,
+                exact,
                 "the data are not linear Gaussian, and unlike what the networks were trained on",
                 (f"{_NOTHING_FITS} ({unlike[0]})",),
             )
         return Choice(self.mixed, "the data are not linear Gaussian, and unlike any training")
 
     def _choose_for_all(self, buffer: ExperienceBuffer) -> Choice:
-        few = len(buffer.get_variable_names()) <= MAX_UNCAPPED
-        if self.exact is None or not few or not self.takes_for_linear(buffer):
+        """For all variables and whole graphs of them, which networks do not know."""
+        exact = self._exact_without_limit(buffer)
+        if exact is None or not self.takes_for_linear(buffer):
             return self.choose(buffer)
         return Choice(
-            self.exact,
+            exact,
             "the data pass the check for linear Gaussian systems: exact inference knows whole "
             "graphs",
         )
