@@ -20,6 +20,7 @@ from causal_bayes_opt.surrogate.local_scores import inverse
 SLAB = 4.0
 SHAPE, RATE = 1.0, 0.25
 _LEAST = 1e-9
+_UNROLLED = 8  # columns at a time: fused, small ones take a third of the time
 
 
 _Series: TypeAlias = tuple[jax.Array, jax.Array, jax.Array]
@@ -218,5 +219,6 @@ def _cholesky(matrix: jax.Array) -> jax.Array:
         left = left - new[..., :, None] * new[..., None, :]
         return left, jnp.where((below == j)[None, :], new[..., :, None], root)
 
-    root: jax.Array = jax.lax.fori_loop(0, k, column, (matrix, jnp.zeros_like(matrix)))[1]
+    start = (matrix, jnp.zeros_like(matrix))
+    root: jax.Array = jax.lax.fori_loop(0, k, column, start, unroll=min(k, _UNROLLED))[1]
     return root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 
 import jax
@@ -146,12 +145,13 @@ class AcquisitionState:
         given = self.problem.range_of(name)
         if given is not None:
             return given
-        low, high = map(float, self._extent[:, self.problem.variables.index(name)])
+        extent = self.buffer.once(_extent)
+        low, high = map(float, extent[:, self.problem.variables.index(name)])
         check_range(name, low, high)
         return low, high
 
-    @cached_property
-    def _extent(self) -> np.ndarray:
-        """The smallest and the largest value of every variable ``[2, n_vars]``."""
-        values, _ = self.buffer.all_rows()
-        return np.array([np.nanmin(values, axis=0), np.nanmax(values, axis=0)])
+
+def _extent(buffer: ExperienceBuffer) -> np.ndarray:
+    """The smallest and the largest value of every variable ``[2, n_vars]``."""
+    values, _ = buffer.all_rows()
+    return np.array([np.nanmin(values, axis=0), np.nanmax(values, axis=0)])

@@ -148,10 +148,11 @@ class ExperienceBuffer:
         return self._log.values[: self._length].copy(), self._log.mask[: self._length].copy()
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Complete rows: values ``[n, n_vars]`` float64, mask ``[n, n_vars]`` True where set."""
-        values, mask = self.all_rows()
-        complete = np.isfinite(values).all(axis=1)
-        return values[complete], mask[complete]
+        """Complete rows: values ``[n, n_vars]`` float64, mask ``[n, n_vars]`` True where set.
+
+        Those of a frozen buffer are found once, and cannot be written to.
+        """
+        return self.once(_complete)
 
     def get_observations_as_array(self) -> np.ndarray:
         """Observational rows ``[n_obs, n_vars]``, float64, user's units."""
@@ -196,6 +197,11 @@ class ExperienceBuffer:
         other = self.copy()
         other._found = {}
         return other
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it refuses to grow."""
+        return self._found is not None
 
     def once(self, find: Callable[[ExperienceBuffer], _Found]) -> _Found:
         """What a pure function finds in the rows; a frozen buffer asks it once."""
@@ -276,6 +282,15 @@ class ExperienceBuffer:
         log.values[self._length : end] = values
         log.mask[self._length : end] = mask
         log.used = self._length = end
+
+
+def _complete(buffer: ExperienceBuffer) -> tuple[np.ndarray, np.ndarray]:
+    values, mask = buffer.all_rows()
+    complete = np.isfinite(values).all(axis=1)
+    values, mask = values[complete], mask[complete]
+    if buffer.is_frozen:
+        values.flags.writeable = mask.flags.writeable = False
+    return values, mask
 
 
 def _names_of(row: Mapping[str, float]) -> tuple[str, ...]:
