@@ -20,6 +20,7 @@ NAMES = (
     "network",
     "peers",
     "sampling",
+    "target_alone",
     "teachers",
 )
 

@@ -220,12 +220,21 @@ def test_copies_of_a_column_are_warned_of(frame: pd.DataFrame) -> None:
     )
 
 
-def test_rows_that_lack_a_value_are_warned_of(buffer: ExperienceBuffer) -> None:
+def test_rows_that_lack_a_value_are_warned_of_and_survive_a_file(
+    buffer: ExperienceBuffer, tmp_path: Path
+) -> None:
     partial = buffer.copy()
     partial.add_intervention({"A": 1.0}, {"Y": 2.0})
     posterior = infer_parents(partial, "Y", method="exact")
-    assert posterior.warnings == ("1 of 116 rows lack a value and were left out",)
-    assert posterior.marginals == infer_parents(buffer, "Y", method="exact").marginals
+    assert posterior.warnings[0].startswith("1 of 116 rows lack a value: of these, outcomes of")
+    path = tmp_path / "study.csv"
+    partial.to_csv(path)
+    assert infer_parents(path, "Y", method="exact").marginals == posterior.marginals
+    # Without the target's outcome a row says nothing of its causes.
+    lost = buffer.copy()
+    lost.add_intervention({"A": 1.0}, {"B": 2.0})
+    without = infer_parents(lost, "Y", method="exact")
+    assert without.marginals == infer_parents(buffer, "Y", method="exact").marginals
 
 
 @pytest.mark.parametrize("method", ["exact", "network"])

@@ -17,6 +17,7 @@ from causal_bayes_opt.acquisition.linearity import Rival, seems_linear
 from causal_bayes_opt.acquisition.policies import policy_named
 from causal_bayes_opt.acquisition.policy import Suggestion
 from causal_bayes_opt.acquisition.state import AcquisitionState
+from causal_bayes_opt.acquisition.target_alone import were_told
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Cost, Direction, Problem
 from causal_bayes_opt.core.questions import check_question, data_warnings
@@ -29,7 +30,7 @@ from causal_bayes_opt.errors import (
     nearest,
 )
 from causal_bayes_opt.surrogate.posterior import ParentSetPosterior
-from causal_bayes_opt.surrogate.protocol import EdgePrior
+from causal_bayes_opt.surrogate.protocol import EdgePrior, Surrogate
 from causal_bayes_opt.surrogate.router import Router, surrogate_named
 
 Data: TypeAlias = ExperienceBuffer | pd.DataFrame | np.ndarray | str | Path
@@ -72,6 +73,18 @@ def infer_parents(
     surrogate = surrogate_named(method)
     buffer = read_data(data, interventions, names, ignore)
     check_question(buffer, target)
+    if were_told(buffer, target):
+        problem = Problem(tuple(buffer.get_variable_names()), target)
+        posterior = AcquisitionState.start(buffer, problem, surrogate, prior=prior).posterior
+    else:
+        posterior = _complete(surrogate, buffer, target, prior)
+    warnings = (*data_warnings(buffer), *posterior.warnings)
+    return posterior.with_metadata(warnings=warnings)
+
+
+def _complete(
+    surrogate: Surrogate, buffer: ExperienceBuffer, target: str, prior: EdgePrior | None
+) -> ParentSetPosterior:
     posterior = surrogate(buffer, target, prior=prior)
     # As `AcquisitionState.start`: experiments may speak against what observed rows look like.
     if (
@@ -82,8 +95,7 @@ def infer_parents(
         rival = Rival(surrogate.beyond_linear, target, prior)
         if not seems_linear(buffer, target, posterior, {}, rival):
             posterior = rival(buffer)
-    warnings = (*data_warnings(buffer), *posterior.warnings)
-    return posterior.with_metadata(warnings=warnings)
+    return posterior
 
 
 def suggest(

@@ -152,7 +152,10 @@ def test_rows_that_lack_values_are_told_with_the_next_suggestion():
     study = pipeline()
     assert study.ask().warnings == ()
     study.tell({"A": 0.5}, {"Y": -3.0})
-    assert study.ask().warnings[0] == "1 of 81 rows lack a value and were left out"
+    assert study.ask().warnings[0] == (
+        "1 of 81 rows lack a value: of these, outcomes of the target alone count, and for its "
+        "causes only where mechanisms are linear"
+    )
 
 
 def test_rows_of_any_kind_are_taken_and_nothing_is_dropped():

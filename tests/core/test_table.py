@@ -285,8 +285,30 @@ def test_what_was_not_measured_is_an_empty_cell_and_no_complete_row(tmp_path):
     path = tmp_path / "data.csv"
     buffer.to_csv(path)
     assert path.read_text().splitlines()[2] == "1.0,,2.0,a"
-    message = message_of(DataError, ExperienceBuffer.from_csv, path)
-    assert message == "column 'b', row 2: the value is missing"
+    assert ExperienceBuffer.from_csv(path) == buffer
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("1,,2,", "column 'b', row 1: the value is missing"),
+        (",3,2,a", "column 'a', row 1: the value is missing"),
+        ("1,?,2,a", "column 'b', row 1: the value is '?', which is no finite number"),
+        ("1,inf,2,a", "column 'b', row 1: the value is 'inf', which is no finite number"),
+        ("1,,,a", "row 1 measures nothing but what was set; give at least the target"),
+    ],
+)
+def test_only_what_an_experiment_may_lack_may_be_missing(tmp_path, lines, message):
+    path = written(tmp_path, f"a,b,y,do\n{lines}\n1,2,3,\n")
+    assert message_of(DataError, ExperienceBuffer.from_csv, path) == message
+
+
+def test_arrays_may_lack_what_an_experiment_did_not_measure():
+    values = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 2.0]])
+    mask = np.array([[False, False, False], [True, False, False]])
+    buffer = ExperienceBuffer.from_arrays(values, mask, ["a", "b", "y"])
+    np.testing.assert_array_equal(buffer.all_rows()[0], values)
+    assert len(buffer.rows()[0]) == 1
 
 
 def test_an_empty_buffer_is_empty():

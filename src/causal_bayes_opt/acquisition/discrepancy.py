@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from causal_bayes_opt.acquisition.outcome import Candidates, OutcomeModel
-from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel, in_units
+from causal_bayes_opt.acquisition.experiments import Experiments
+from causal_bayes_opt.acquisition.outcome import Candidates, OutcomeModel, in_units
+from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
 
@@ -25,36 +25,6 @@ _LENGTH = 0.25  # of a range, over which the difference stays alike
 _SHARED = 0.3  # correlation of a variable set with the same variable not set, or set far away
 _SCALES = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])  # deviations that are considered
 _USUAL = 0.2  # mean of the deviation's exponential prior, in standard deviations of the target
-_MOST = 128  # kinds of experiments, those with most outcomes
-
-
-class Experiments(NamedTuple):
-    """Kinds of experiments with what came out of them; outcomes in standardised units."""
-
-    candidates: Candidates
-    means: np.ndarray  # [n]
-    counts: np.ndarray  # [n]
-
-    @classmethod
-    def of(cls, buffer: ExperienceBuffer, target: str, scaling: Scaling) -> Experiments:
-        """Outcomes of equal experiments are averaged; those that set the target are left out.
-
-        To set nothing is one of them. Of very many kinds those with most outcomes are kept, among
-        equals the latest.
-        """
-        values, mask = buffer.all_rows()
-        t = buffer.get_variable_names().index(target)
-        used = np.isfinite(values[:, t]) & ~mask[:, t]
-        values, mask = values[used], mask[used]
-        rows = np.hstack([mask, np.where(mask, values, 0.0)])
-        kinds, first, kind, counts = np.unique(
-            rows, axis=0, return_index=True, return_inverse=True, return_counts=True
-        )
-        total = np.bincount(kind.ravel(), weights=scaling.apply(values)[:, t], minlength=len(kinds))
-        kept = np.sort(np.lexsort((-first, -counts))[:_MOST])
-        d = len(scaling.means)
-        candidates = Candidates.of_rows(kinds[kept, d:], kinds[kept, :d] > 0)
-        return cls(candidates, total[kept] / counts[kept], counts[kept])
 
 
 def corrected(

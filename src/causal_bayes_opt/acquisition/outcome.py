@@ -218,17 +218,39 @@ class LinearOutcomeModel:
         chosen = [self.variables.index(name) for name in intervention]
         levels = np.array(list(intervention.values()), dtype=np.float64)
         unit = (levels - self.scaling.means[chosen]) / self.scaling.stds[chosen]
-        slopes = _held(self.total, t, chosen)
+        means, variances = self._held(t, chosen, unit)
+        return in_units(means, float(variances.mean()), self.scaling, t)
+
+    def outcomes(self, target: str, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """What `means` gives, and the variance of one outcome, ``[n_candidates, n_members]``."""
+        t, unit = self.variables.index(target), candidates.standardised(self.scaling)
+        found = [
+            self._held(t, columns[there].tolist(), levels[there])
+            for columns, there, levels in zip(*candidates[:2], unit, strict=True)
+        ]
+        means, variances = zip(*found, strict=True)
+        return np.array(means), np.array(variances)
+
+    def _held(self, t: int, chosen: list[int], unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance ``[n_members]`` of one variable, some others held at levels."""
+        block = self.total[:, chosen][:, :, chosen]
+        slopes = np.linalg.solve(block, self.total[:, chosen, t][..., None])[..., 0]
         means = self.base[:, t] + (slopes * (unit - self.base[:, chosen])).sum(axis=1)
         paths = self.total[:, :, t] - np.einsum("mik,mk->mi", self.total[:, :, chosen], slopes)
         paths[:, chosen] = 0.0
-        variance = np.einsum("mi,mi->m", paths**2, self.noise)
-        std = self.scaling.stds[t]
-        return (
-            float(means.mean() * std + self.scaling.means[t]),
-            float(means.std() * std),
-            float(np.sqrt(means.var() + variance.mean()) * std),
-        )
+        return means, np.einsum("mi,mi->m", paths**2, self.noise)
+
+
+def in_units(
+    means: np.ndarray, within: float, scaling: Scaling, target: int
+) -> tuple[float, float, float]:
+    """What `OutcomeModel.predict` gives, from members' means and the variance of one outcome."""
+    std = scaling.stds[target]
+    return (
+        float(means.mean() * std + scaling.means[target]),
+        float(means.std() * std),
+        float(np.sqrt(means.var() + within) * std),
+    )
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -289,9 +311,3 @@ def _linear_means(
     for slot in range(n_slots):
         found = found + slopes[:, slot][kind] * values[:, slot, None]
     return found
-
-
-def _held(total: np.ndarray, target: int, chosen: list[int]) -> np.ndarray:
-    """Slopes ``[n_members, n_chosen]`` of the target in each set variable, the others held."""
-    block = total[:, chosen][:, :, chosen]
-    return np.asarray(np.linalg.solve(block, total[:, chosen, target][..., None])[..., 0])

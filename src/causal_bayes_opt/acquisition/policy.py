@@ -155,12 +155,15 @@ def recommend(
 def fit_outcome_model(state: AcquisitionState, key: jax.Array) -> OutcomeModel:
     """Take the state's graphs, or draw some from its posteriors, and mechanisms for each.
 
-    Mechanisms are linear where the data speak for it (`linearity.seems_linear`); elsewhere Gaussian
-    processes, where the posterior of the target's causes is doubted and pooled with their evidence
-    (see `causes`), with what experiments say against them (see `discrepancy`).
+    Mechanisms are linear where the data speak for it (`linearity.seems_linear`), and then outcomes
+    of the target alone count, too (see `target_alone`). Elsewhere they are Gaussian processes, the
+    posterior of the target's causes is doubted and pooled with their evidence (see `causes`), and
+    what experiments say against them counts (see `discrepancy`).
     """
     k_graphs, k_weights = keys.split(key)
     names, target = state.problem.variables, state.problem.target
+    if state.systems is not None:
+        return state.systems.outcome_model(keys.generator(k_weights))
     if is_linear(state):
         graphs = state.graphs
         if graphs is None:

@@ -13,7 +13,7 @@ import numpy as np
 from causal_bayes_opt.acquisition import smooth_functions as learned
 from causal_bayes_opt.acquisition import smooth_mechanisms as smooth
 from causal_bayes_opt.acquisition.mechanism_scales import N_DRAWS
-from causal_bayes_opt.acquisition.outcome import Candidates
+from causal_bayes_opt.acquisition.outcome import Candidates, in_units
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.graphs import ancestors, reachable, topological_order
@@ -204,18 +204,6 @@ def _room(n: int) -> int:
     if n <= 1:
         return 1
     return -(-n // _AT_ONCE) * _AT_ONCE if n <= _MOST_FITTED else 1 << (n - 1).bit_length()
-
-
-def in_units(
-    means: np.ndarray, within: float, scaling: Scaling, target: int
-) -> tuple[float, float, float]:
-    """What `OutcomeModel.predict` gives, from members' means and the variance of one outcome."""
-    std = scaling.stds[target]
-    return (
-        float(means.mean() * std + scaling.means[target]),
-        float(means.std() * std),
-        float(np.sqrt(means.var() + within) * std),
-    )
 
 
 def representatives(rows: np.ndarray, n: int) -> np.ndarray:

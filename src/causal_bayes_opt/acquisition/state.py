@@ -9,7 +9,14 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
+from causal_bayes_opt.acquisition.graph_samples import sample_graphs
 from causal_bayes_opt.acquisition.linearity import Rival, is_linear
+from causal_bayes_opt.acquisition.target_alone import (
+    WeighedSystems,
+    n_graphs,
+    reweighed,
+    were_told,
+)
 from causal_bayes_opt.core import keys
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Intervention, Problem, check_range
@@ -35,11 +42,14 @@ class AcquisitionState:
         problem: what is asked.
         posteriors: over the parent sets of every variable, the target's among them.
         step: rows of trials so far.
-        graphs: whole graphs drawn from the posterior, bool ``[n, n_vars, n_vars]``, where the
-            surrogate can draw them; None leaves it to a sampler over `posteriors`.
+        graphs: whole graphs drawn from the posterior given complete rows, bool
+            ``[n, n_vars, n_vars]``, where the surrogate can draw them or there are `systems`;
+            None leaves it to a sampler over `posteriors`.
         linear: whether mechanisms are taken for linear; None leaves it to `linearity.is_linear`.
         failed: experiments that gave no outcome; what is like them is not suggested while anything
             else is left.
+        systems: where mechanisms are linear and experiments measured the target alone, systems
+            drawn given complete rows and weighed by these; the posteriors know of them, too.
     """
 
     buffer: ExperienceBuffer
@@ -49,6 +59,7 @@ class AcquisitionState:
     graphs: np.ndarray | None = None
     linear: bool | None = None
     failed: tuple[Intervention, ...] = ()
+    systems: WeighedSystems | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "buffer", self.buffer.frozen())
@@ -74,7 +85,8 @@ class AcquisitionState:
 
         A router takes data for linear by observed rows alone. Where experiments on the target speak
         against that (see `linearity.seems_linear`), it is asked again without that choice, so that
-        posteriors and outcome model agree.
+        posteriors and outcome model agree. Where mechanisms are linear, outcomes of the target
+        alone count, too (see `target_alone`).
 
         Raises:
             ProblemError: nothing may be set, or the buffer has other variables than the problem.
@@ -94,11 +106,34 @@ class AcquisitionState:
             linear = is_linear(before, Rival(beyond, problem.target, prior))
             if not linear:
                 posteriors = beyond.posteriors(own, prior=prior, key=key)
+        drawn_by = keys.numbered(keys.key(0) if key is None else key, step)
+        if were_told(own, problem.target):
+            linear = is_linear(cls(own, problem, posteriors, step, linear=linear))
+            if linear:
+                return cls._of_systems(own, problem, posteriors, step, drawn_by)
         graphs = None
         if posteriors.draw_graphs is not None:
-            drawn_by = keys.numbered(keys.key(0) if key is None else key, step)
             graphs = posteriors.draw_graphs(drawn_by, N_GRAPHS)
         return cls(own, problem, posteriors, step, graphs, linear)
+
+    @classmethod
+    def _of_systems(
+        cls,
+        buffer: ExperienceBuffer,
+        problem: Problem,
+        posteriors: SystemPosterior,
+        step: int,
+        key: jax.Array,
+    ) -> AcquisitionState:
+        """With what experiments say that measured the target alone."""
+        names, n = problem.variables, n_graphs(len(problem.variables))
+        if posteriors.draw_graphs is not None:
+            graphs = posteriors.draw_graphs(key, n)
+        else:
+            graphs = sample_graphs(posteriors, names, n, key)
+        systems = WeighedSystems.draw(buffer, graphs, problem.target, keys.numbered(key, 1))
+        after = reweighed(posteriors, graphs, systems.of_graphs())
+        return cls(buffer, problem, after, step, graphs[:N_GRAPHS], linear=True, systems=systems)
 
     @property
     def posterior(self) -> ParentSetPosterior:

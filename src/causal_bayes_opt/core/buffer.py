@@ -131,7 +131,10 @@ class ExperienceBuffer:
         mask: np.ndarray | None = None,
         names: Sequence[str] | None = None,
     ) -> ExperienceBuffer:
-        """Take an array ``[n, n_vars]`` and a boolean mask of its shape, True where set."""
+        """Take an array ``[n, n_vars]`` and a boolean mask of its shape, True where set.
+
+        NaN stands for what an experiment did not measure.
+        """
         return cls.from_table(table.from_arrays(values, mask, names))
 
     @classmethod
@@ -176,7 +179,7 @@ class ExperienceBuffer:
     def to_csv(self, path: str | Path) -> None:
         """Write a data file that `from_csv` reads back bit by bit.
 
-        A value that was not measured is an empty cell, which `from_csv` refuses.
+        A value that was not measured is an empty cell.
         """
         # The shortest digits that give the same number back.
         self.to_dataframe().to_csv(path, index=False, float_format=float.__repr__)
@@ -228,7 +231,10 @@ class ExperienceBuffer:
         left_out = self._length - len(self.rows()[0])
         if not left_out:
             return ()
-        return (f"{left_out} of {self._length} rows lack a value and were left out",)
+        return (
+            f"{left_out} of {self._length} rows lack a value: of these, outcomes of the target "
+            "alone count, and for its causes only where mechanisms are linear",
+        )
 
     def __len__(self) -> int:
         return self._length

@@ -19,7 +19,10 @@ SEPARATOR = ";"
 
 @dataclass(frozen=True)
 class Table:
-    """Checked rows: `values` ``[n, n_vars]`` float64, `mask` ``[n, n_vars]`` True where set."""
+    """Checked rows: `values` ``[n, n_vars]`` float64, `mask` ``[n, n_vars]`` True where set.
+
+    A value that was not measured in an experiment is NaN.
+    """
 
     variables: tuple[str, ...]
     values: np.ndarray
@@ -28,6 +31,8 @@ class Table:
 
 def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
     """Read a data file: one column a variable, and optionally ``do`` with the names set in a row.
+
+    Of an experiment some values may be missing, as where the target alone was measured.
 
     Raises:
         DataError: the file is missing, empty, has duplicate columns or cells that are no numbers.
@@ -74,16 +79,17 @@ def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:
     _refuse_separator(variables)
     if len(frame) == 0:
         raise DataError("the table has column names but no rows; at least 2 rows are needed")
-    values = np.column_stack([_numbers(frame[name], name) for name in variables])
     if DO_COLUMN in names and DO_COLUMN not in ignored:
         mask = _mask(frame[DO_COLUMN], variables, ignored)
     else:
-        mask = np.zeros(values.shape, dtype=bool)
-    return Table(variables, values, mask)
+        mask = np.zeros((len(frame), len(variables)), dtype=bool)
+    return Table(variables, _values([frame[name] for name in variables], variables, mask), mask)
 
 
 def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str] | None) -> Table:
     """Check an array ``[n, n_vars]`` with a boolean mask of its shape, True where a value was set.
+
+    NaN stands for a value that was not measured in an experiment.
 
     Raises:
         DataError: shapes that do not fit, cells that are not finite numbers, names that cannot be.
@@ -112,8 +118,9 @@ def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str
         )
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
         raise DataError("the mask of interventions may hold only True and False (or 1 and 0)")
-    numbers = [_numbers(pd.Series(array[:, i]), name) for i, name in enumerate(names)]
-    return Table(tuple(names), np.column_stack(numbers), mask.astype(bool))
+    columns = [pd.Series(array[:, i]) for i in range(len(names))]
+    mask = mask.astype(bool)
+    return Table(tuple(names), _values(columns, names, mask), mask)
 
 
 def to_frame(variables: Sequence[str], values: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
@@ -142,7 +149,27 @@ def _refuse_separator(variables: Sequence[str]) -> None:
             )
 
 
-def _numbers(column: pd.Series, name: str) -> np.ndarray:
+_MISSING = ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
+
+
+def _values(columns: Sequence[pd.Series], names: Sequence[str], mask: np.ndarray) -> np.ndarray:
+    """The columns as float64 ``[n, n_vars]``; NaN where an experiment did not measure a value."""
+    tried = mask.any(axis=1)
+    values = np.column_stack(
+        [
+            _numbers(column, name, may_lack=tried & ~mask[:, i])
+            for i, (column, name) in enumerate(zip(columns, names, strict=True))
+        ]
+    )
+    nothing = np.flatnonzero(tried & ~mask.all(axis=1) & (np.isnan(values) | mask).all(axis=1))
+    if nothing.size:
+        raise DataError(
+            f"row {int(nothing[0]) + 1} measures nothing but what was set; give at least the target"
+        )
+    return values
+
+
+def _numbers(column: pd.Series, name: str, may_lack: np.ndarray) -> np.ndarray:
     """Return a column as float64, or say which cell is no finite number (rows count from 1)."""
     parsed = pd.to_numeric(column, errors="coerce")
     types = pd.api.types
@@ -152,11 +179,13 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray:
         parsed = pd.to_numeric(column.astype(str), errors="coerce")
     numbers = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers))
+    missing = np.array([str(column.iloc[row]).strip() in _MISSING for row in bad], dtype=bool)
+    allowed = missing & may_lack[bad]
+    bad, missing = bad[~allowed], missing[~allowed]
     if bad.size:
         row = int(bad[0])
-        cell = column.iloc[row]
-        missing = str(cell).strip() in ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
-        problem = "is missing" if missing else f"is {str(cell)!r}, which is no finite number"
+        cell = str(column.iloc[row])
+        problem = "is missing" if missing[0] else f"is {cell!r}, which is no finite number"
         more = f" ({bad.size - 1} more such cells in this column)" if bad.size > 1 else ""
         raise DataError(f"column {name!r}, row {row + 1}: the value {problem}{more}")
     return numbers
