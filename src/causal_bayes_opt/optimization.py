@@ -75,7 +75,8 @@ def optimize(
 
     Args:
         simulate: the system, ``(intervention or None, n, seed) -> DataFrame`` of n rows with a
-            column for each variable, in which what was set has the value that it was set to.
+            column for each variable, in which what was set has the value that it was set to. What
+            was neither set nor is the target may be missing, and then the outcome says less.
         problem: target, direction, what may be set, ranges, costs.
         observations: see `study`.
         trials: how many experiments may be made.

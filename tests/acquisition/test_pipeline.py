@@ -288,7 +288,9 @@ def test_that_nothing_helps_is_told():
     [
         (lambda rows: rows.assign(A=0.25, B=0.25), "DataError: '.' was set to .* its outcome is"),
         (lambda rows: rows.assign(do="Y"), "DataError: the table's column 'do' says 'Y' where"),
-        (lambda rows: rows.drop(columns="A"), "the simulator's rows lack 'A'; every variable"),
+        (lambda rows: rows.drop(columns="A"), "the simulator's rows lack 'A'; the target and"),
+        (lambda rows: rows.drop(columns="Y"), "the simulator's rows lack 'Y'; the target and"),
+        (lambda rows: rows.assign(Y=float("nan")), "'Y' has no finite value"),
         (lambda rows: rows[["A", "B", "B", "Y"]], "the simulator's rows have the column 'B' more"),
     ],
 )
@@ -302,6 +304,21 @@ def test_a_system_that_did_something_else_is_a_trial_that_failed(broken, told):
     with pytest.raises(DataError, match=f"all 2 trials failed; the last one: {told}"):
         study.run(simulate, 2)
     assert study.state.step == 0
+
+
+def test_a_system_may_leave_out_what_was_neither_set_nor_asked_for():
+    problem = Problem(SYSTEM.variables, "Y", ranges={"A": (-1.0, 1.0)}, settable=("A",))
+
+    def simulate(intervention, n, seed):
+        rows = sample(SYSTEM, n, intervention=intervention, seed=seed)
+        return rows.drop(columns="B") if seed % 2 else rows.assign(B=float("nan"))
+
+    study = ACBOPipeline(SurrogateUpdate(exact_posterior), expected_improvement, ROWS, problem)
+    trials = study.run(simulate, 3).trials
+    assert (trials["error"] == "").all()
+    assert trials["B"].isna().all()
+    assert len(study.state.buffer.rows()[0]) == 80
+    assert study.state.step == 3
 
 
 def test_one_failure_does_not_cost_the_optimum():

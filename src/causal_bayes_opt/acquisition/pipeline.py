@@ -233,7 +233,8 @@ class ACBOPipeline:
         goes on with the same study, and counts on.
 
         Args:
-            simulate: ``(intervention, n, seed) -> DataFrame`` of n rows.
+            simulate: ``(intervention, n, seed) -> DataFrame`` of n rows, with the target, what was
+                set, and as many of the other variables as were measured.
             trials: how many.
             report: called with the number of each trial and what is tried in it.
 
@@ -315,19 +316,22 @@ def _run(
         rows: Any = simulate(dict(suggestion.intervention), 1, seed)
         if not isinstance(rows, pd.DataFrame) or rows.empty:
             return {}, "the simulator returned no DataFrame with a row"
-        absent = [name for name in problem.variables if name not in rows]
+        needed = {problem.target, *suggestion.intervention}
+        absent = [name for name in problem.variables if name in needed and name not in rows]
         if absent:
-            return {}, f"the simulator's rows lack {absent[0]!r}; every variable is needed"
+            told = "the target and what was set are needed"
+            return {}, f"the simulator's rows lack {absent[0]!r}; {told}"
         twice = [name for name in problem.variables if list(rows.columns).count(name) > 1]
         if twice:
             return {}, f"the simulator's rows have the column {twice[0]!r} more than once"
         _require_same(suggestion.intervention, rows)
-        outcome = {name: float(rows[name].iloc[0]) for name in problem.variables}
+        measured = {v: float(rows[v].iloc[0]) for v in problem.variables if v in rows}
     except Exception as error:  # noqa: BLE001  # the system is the user's: it may raise anything
         return {}, f"{type(error).__name__}: {error}"
-    missing = [name for name, value in outcome.items() if not np.isfinite(value)]
-    if missing:
-        return {}, f"{missing[0]!r} has no finite value"
+    outcome = {v: value for v, value in measured.items() if v in needed or not np.isnan(value)}
+    broken = [name for name, value in outcome.items() if not np.isfinite(value)]
+    if broken:
+        return {}, f"{broken[0]!r} has no finite value"
     return outcome, ""
 
 
