@@ -237,6 +237,18 @@ def test_rows_that_lack_a_value_are_warned_of_and_survive_a_file(
     assert without.marginals == infer_parents(buffer, "Y", method="exact").marginals
 
 
+def test_an_experiment_that_failed_is_read_from_a_file(tmp_path: Path) -> None:
+    scm = SCM.linear(["A", "B", "Y"], {("A", "Y"): 1.0, ("B", "Y"): -1.0})
+    rows = sample(scm, 80, seed=0)
+    first = suggest(rows, "Y", method="exact").intervention
+    path = tmp_path / "study.csv"
+    told = pd.DataFrame([{**first, "do": ";".join(first)}])
+    pd.concat([rows.assign(do=""), told]).to_csv(path, index=False)
+    second = suggest(path, "Y", method="exact")
+    assert second.intervention != first
+    assert second.intervention == suggest(rows, "Y", method="exact", failed=[first]).intervention
+
+
 @pytest.mark.parametrize("method", ["exact", "network"])
 def test_published_systems_are_answered_in_finite_numbers(method: str) -> None:
     for name in ("health", "toy", "complete"):

@@ -128,8 +128,8 @@ def suggest(
         settable: what may be set; all but the target by default.
         costs: see `Problem`.
         max_targets: most variables that the experiment may set; as many as help by default.
-        failed: experiments that gave no outcome; nothing like them is suggested while there is
-            anything else.
+        failed: experiments that gave no outcome, beside those in the data (rows without any value
+            but what was set); nothing like them is suggested while there is anything else.
         interventions: see `infer_parents`.
         names: see `infer_parents`.
         method: see `infer_parents`.
@@ -174,9 +174,10 @@ def decide(
     check_seed(seed)
     choose = policy_named(policy)
     key_state, key_policy = jax.random.split(jax.random.key(seed))
-    lost = tuple(problem.checked(experiment) for experiment in failed)
+    buffer = buffer.copy()
+    for experiment in failed:
+        buffer.add_failure(experiment)
     state = AcquisitionState.start(buffer, problem, surrogate, prior=prior, key=key_state)
-    state = replace(state, failed=lost)
     suggestion = choose(state, key_policy)
     warnings = (*data_warnings(buffer), *suggestion.warnings)
     return replace(suggestion, warnings=warnings), state
@@ -273,4 +274,7 @@ def _without(buffer: ExperienceBuffer, ignored: tuple[str, ...]) -> ExperienceBu
             "those rows out, or keep the column"
         )
     names = tuple(name for name in variables if name not in ignored)
-    return ExperienceBuffer.from_table(Table(names, values[:, kept], mask[:, kept]))
+    smaller = ExperienceBuffer.from_table(Table(names, values[:, kept], mask[:, kept]))
+    for experiment in buffer.failed:
+        smaller.add_failure(experiment)
+    return smaller

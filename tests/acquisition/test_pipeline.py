@@ -119,12 +119,16 @@ def test_what_worked_before_it_failed_is_not_insisted_on():
     assert tuple(study.recommend().intervention.items()) == tried[0]
 
 
-def test_a_failure_that_is_told_by_hand_counts():
+def test_a_failure_that_is_told_by_hand_counts(tmp_path):
     study = pipeline()
     first = study.ask().intervention
     study.tell_failed(first)
     second = study.ask().intervention
     assert second != first
+    study.state.buffer.to_csv(tmp_path / "study.csv")
+    rows = ExperienceBuffer.from_csv(tmp_path / "study.csv")
+    again = ACBOPipeline(SurrogateUpdate(exact_posterior), expected_improvement, rows, PROBLEM)
+    assert again.ask().intervention == second
     after = study.surrogate_update_fn(study.state, {"A": 0.5}, {"A": 0.5, "B": 0.0, "Y": 0.5})
     assert after.failed == (first,)
     for wrong, error in (({}, DataError), ({"C": 1.0}, UnknownNameError)):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causal_bayes_opt.core.buffer import ExperienceBuffer
+from causal_bayes_opt.core.table import Table
 from causal_bayes_opt.errors import DataError, UnknownNameError
 
 NAMES = ["X10", "größe (cm)", 'a "b", c', "温度\n2", "X2"]
@@ -295,12 +296,43 @@ def test_what_was_not_measured_is_an_empty_cell_and_no_complete_row(tmp_path):
         (",3,2,a", "column 'a', row 1: the value is missing"),
         ("1,?,2,a", "column 'b', row 1: the value is '?', which is no finite number"),
         ("1,inf,2,a", "column 'b', row 1: the value is 'inf', which is no finite number"),
-        ("1,,,a", "row 1 measures nothing but what was set; give at least the target"),
     ],
 )
 def test_only_what_an_experiment_may_lack_may_be_missing(tmp_path, lines, message):
     path = written(tmp_path, f"a,b,y,do\n{lines}\n1,2,3,\n")
     assert message_of(DataError, ExperienceBuffer.from_csv, path) == message
+
+
+def test_experiments_that_failed_survive_a_file(tmp_path):
+    buffer = ExperienceBuffer(["a", "b", "y"])
+    buffer.add_observation({"a": 1.0, "b": 2.0, "y": 3.0})
+    buffer.add_failure({"a": 0.1, "b": 4.0})
+    buffer.add_intervention({"a": 1.0}, {"y": 2.0})
+    path = tmp_path / "data.csv"
+    buffer.to_csv(path)
+    assert path.read_text().splitlines()[3] == "0.1,4.0,,a;b"
+    again = ExperienceBuffer.from_csv(path)
+    assert again == buffer
+    assert again.failed == ({"a": 0.1, "b": 4.0},)
+    # They are no rows.
+    assert (len(again), again.n_interventions) == (2, 1)
+    assert again != ExperienceBuffer.from_table(Table(("a", "b", "y"), *again.all_rows()))
+
+
+@pytest.mark.parametrize(
+    ("failed", "error", "message"),
+    [
+        ({}, DataError, "an experiment must set at least one variable"),
+        ({"c": 1.0}, UnknownNameError, "unknown variable 'c' (known: 'a', 'y')"),
+        ({"a": np.nan}, DataError, "an intervention sets 'a' to nan; a finite number is needed"),
+    ],
+)
+def test_what_cannot_have_failed_is_refused(failed, error, message):
+    buffer = ExperienceBuffer(["a", "y"])
+    assert message_of(error, buffer.add_failure, failed) == message
+    assert buffer.failed == ()
+    with pytest.raises(DataError, match="belong to a state"):
+        buffer.frozen().add_failure({"a": 1.0})
 
 
 def test_arrays_may_lack_what_an_experiment_did_not_measure():

@@ -63,8 +63,7 @@ class SurrogateUpdate:
         """
         buffer = state.buffer.copy()
         buffer.add_intervention(intervention, outcome)
-        after = self.start(buffer, state.problem, state.step + 1)
-        return replace(after, failed=state.failed)
+        return self.start(buffer, state.problem, state.step + 1)
 
 
 @dataclass(frozen=True)
@@ -121,15 +120,14 @@ class ACBOPipeline:
         self._buffer = experience_buffer.copy()
         self._problem = problem
         self._step = self._trials = 0
-        self._before = self._buffer.n_interventions
-        self._failed: tuple[Intervention, ...] = ()
+        self._before = _n_tried(self._buffer)
         self._state: AcquisitionState | None = None
 
     def begin(self, problem: Problem, observations: ExperienceBuffer) -> None:
         """Start a study: a problem, and rows that were observed."""
         self._problem, self._buffer = problem, observations.copy()
-        self._step, self._trials, self._failed, self._state = 0, 0, (), None
-        self._before = self._buffer.n_interventions
+        self._step, self._trials, self._state = 0, 0, None
+        self._before = _n_tried(self._buffer)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is kept of a study on disk: not the posteriors, which are asked for again."""
@@ -144,8 +142,8 @@ class ACBOPipeline:
             ProblemError, DataError: see `AcquisitionState.start` and the surrogate.
         """
         if self._state is None:
-            state = self.surrogate_update_fn.start(self._buffer, self._stated_problem(), self._step)
-            self._state = replace(state, failed=self._failed)
+            problem = self._stated_problem()
+            self._state = self.surrogate_update_fn.start(self._buffer, problem, self._step)
         return self._state
 
     def _stated_problem(self) -> Problem:
@@ -194,9 +192,9 @@ class ACBOPipeline:
             DataError: nothing was set, or a value that is not finite.
             UnknownNameError: a name that is not among the variables.
         """
-        state = self.state
-        self._failed = (*self._failed, state.problem.checked(intervention))
-        self._state = replace(state, failed=self._failed)
+        state, buffer = self.state, self._buffer.copy()
+        buffer.add_failure(intervention)
+        self._buffer, self._state = buffer, replace(state, buffer=buffer, failed=buffer.failed)
         self._trials += 1
 
     def recommend(self) -> Suggestion:
@@ -278,6 +276,11 @@ class ACBOPipeline:
             self.state.posterior,
             best.warnings,
         )
+
+
+def _n_tried(buffer: ExperienceBuffer) -> int:
+    """Experiments in a buffer, with an outcome or without."""
+    return buffer.n_interventions + len(buffer.failed)
 
 
 def _require_same(intervention: Mapping[str, float], outcome: pd.DataFrame) -> None:

@@ -249,7 +249,7 @@ def like_failed(state: AcquisitionState, candidates: Candidates) -> np.ndarray:
     is_set, value = candidates.spread(candidates.values, len(variables))
     for done in state.failed:
         same = (is_set == [name in done for name in variables]).all(axis=1)
-        for name, level in done.items():
+        for name, level in done.items() if same.any() else ():
             low, high = state.range_of(name)
             same &= np.abs(value[:, variables.index(name)] - level) <= _ALIKE * (high - low)
         found |= same

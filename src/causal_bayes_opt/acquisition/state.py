@@ -114,7 +114,7 @@ class AcquisitionState:
         graphs = None
         if posteriors.draw_graphs is not None:
             graphs = posteriors.draw_graphs(drawn_by, N_GRAPHS)
-        return cls(own, problem, posteriors, step, graphs, linear)
+        return cls(own, problem, posteriors, step, graphs, linear, own.failed)
 
     @classmethod
     def _of_systems(
@@ -133,7 +133,8 @@ class AcquisitionState:
             graphs = sample_graphs(posteriors, names, n, key)
         systems = WeighedSystems.draw(buffer, graphs, problem.target, keys.numbered(key, 1))
         after = reweighed(posteriors, graphs, systems.of_graphs())
-        return cls(buffer, problem, after, step, graphs[:N_GRAPHS], linear=True, systems=systems)
+        kept = graphs[:N_GRAPHS]
+        return cls(buffer, problem, after, step, kept, True, buffer.failed, systems)
 
     @property
     def posterior(self) -> ParentSetPosterior:

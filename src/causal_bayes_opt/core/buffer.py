@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causal_bayes_opt.core import table
+from causal_bayes_opt.core.intervention import Intervention, make_intervention
 from causal_bayes_opt.errors import DataError, check_name
 
 _Found = TypeVar("_Found")
@@ -31,7 +32,8 @@ class ExperienceBuffer:
 
     Rows are in the user's units and order. A row is an experiment when at least one of its values
     was set. An outcome may be the whole row or the target alone; what was not measured is NaN, and
-    such rows are left out of `rows` and of the arrays (see `all_rows`).
+    such rows are left out of `rows` and of the arrays (see `all_rows`). Experiments without any
+    outcome are no rows: they are kept apart, as `failed`.
 
     Args:
         variables: the names, in the user's order; None takes those of the first row.
@@ -41,6 +43,7 @@ class ExperienceBuffer:
         self._variables: tuple[str, ...] | None = None
         self._length = 0
         self._log = _Log(np.empty((0, 0)), np.empty((0, 0), dtype=bool))
+        self._failed: tuple[Intervention, ...] = ()
         self._found: dict[Any, Any] | None = None  # kept where rows can no longer change
         if variables is not None:
             self._name(variables)
@@ -108,6 +111,21 @@ class ExperienceBuffer:
             )
         self._append(names, np.where(mask, levels, measured)[None, :], mask[None, :])
 
+    def add_failure(self, intervention: Mapping[str, float]) -> None:
+        """Take note of an experiment that gave no outcome.
+
+        Raises:
+            DataError: nothing was set, or a value is not finite.
+            UnknownNameError: a name is not among the variables.
+        """
+        self._require_growing()
+        if len(intervention) == 0:
+            raise DataError("an experiment must set at least one variable")
+        done = {str(name): value for name, value in intervention.items()}
+        for name in done:
+            check_name(name, self._variables or tuple(done), "variable")
+        self._failed = (*self._failed, make_intervention(done))
+
     def _width(self, column: int) -> float:
         """Over how much a variable has varied so far."""
         values = self._log.values[: self._length, column] if self._length else np.zeros(1)
@@ -168,18 +186,27 @@ class ExperienceBuffer:
         tried = mask.any(axis=1)
         return np.stack([values[tried], mask[tried].astype(np.float64)], axis=-1)
 
+    @property
+    def failed(self) -> tuple[Intervention, ...]:
+        """The experiments that gave no outcome."""
+        return self._failed
+
     def get_variable_names(self) -> list[str]:
         """The names, in the user's order (empty while nothing is known)."""
         return list(self._variables or ())
 
     def to_dataframe(self) -> pd.DataFrame:
-        """All rows in the data-file layout."""
-        return table.to_frame(self.get_variable_names(), *self.all_rows())
+        """All rows in the data-file layout; experiments that failed come last, without outcome."""
+        names, (values, mask) = self.get_variable_names(), self.all_rows()
+        levels = np.array([[done.get(name, np.nan) for name in names] for done in self._failed])
+        levels = levels.reshape(len(self._failed), len(names))
+        values, mask = np.vstack([values, levels]), np.vstack([mask, ~np.isnan(levels)])
+        return table.to_frame(names, values, mask)
 
     def to_csv(self, path: str | Path) -> None:
         """Write a data file that `from_csv` reads back bit by bit.
 
-        A value that was not measured is an empty cell.
+        A value that was not measured is an empty cell; experiments that failed come last.
         """
         # The shortest digits that give the same number back.
         self.to_dataframe().to_csv(path, index=False, float_format=float.__repr__)
@@ -191,6 +218,7 @@ class ExperienceBuffer:
         """
         other = ExperienceBuffer()
         other._variables, other._length, other._log = self._variables, self._length, self._log
+        other._failed = self._failed
         return other
 
     def frozen(self) -> ExperienceBuffer:
@@ -247,6 +275,7 @@ class ExperienceBuffer:
             self._variables == other._variables
             and np.array_equal(mine[0], theirs[0], equal_nan=True)
             and np.array_equal(mine[1], theirs[1])
+            and self._failed == other._failed
         )
 
     __hash__ = None  # type: ignore[assignment]  # mutable
@@ -273,12 +302,19 @@ class ExperienceBuffer:
                 f"rows have the variables {list(rows.variables)}; the buffer has {list(names)}"
             )
         order = [rows.variables.index(name) for name in names]
-        self._append(names, rows.values[:, order], rows.mask[:, order])
+        values, mask = rows.values[:, order], rows.mask[:, order]
+        failed = mask.any(axis=1) & (mask | np.isnan(values)).all(axis=1) & ~mask.all(axis=1)
+        self._append(names, values[~failed], mask[~failed])
+        for level, was_set in zip(values[failed], mask[failed], strict=True):
+            self.add_failure({names[i]: level[i] for i in np.flatnonzero(was_set)})
+
+    def _require_growing(self) -> None:
+        if self._found is not None:
+            raise DataError("these rows belong to a state and stay as they are; add to a copy")
 
     def _append(self, names: tuple[str, ...], values: np.ndarray, mask: np.ndarray) -> None:
         """Append rows that were checked; `names` become the buffer's where it has none yet."""
-        if self._found is not None:
-            raise DataError("these rows belong to a state and stay as they are; add to a copy")
+        self._require_growing()
         if self._variables is None:
             self._name(names)
         log, end = self._log, self._length + len(values)

@@ -127,19 +127,6 @@ class Problem:
             total += float(cost)
         return total
 
-    def checked(self, intervention: Mapping[str, float]) -> Intervention:
-        """An intervention that can be one in this problem, whatever its ranges say.
-
-        Raises:
-            DataError: nothing is set, or a value is not finite.
-            UnknownNameError: a name that is not among the variables.
-        """
-        for name in intervention:
-            check_name(name, self.variables, "variable")
-        if not intervention:
-            raise DataError("an experiment must set at least one variable")
-        return make_intervention(intervention)
-
     def _checked_ranges(
         self, ranges: Mapping[str, tuple[float, float]]
     ) -> dict[str, tuple[float, float]]:

@@ -21,7 +21,7 @@ SEPARATOR = ";"
 class Table:
     """Checked rows: `values` ``[n, n_vars]`` float64, `mask` ``[n, n_vars]`` True where set.
 
-    A value that was not measured in an experiment is NaN.
+    A value that was not measured in an experiment is NaN: all but what was set where it failed.
     """
 
     variables: tuple[str, ...]
@@ -32,7 +32,8 @@ class Table:
 def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
     """Read a data file: one column a variable, and optionally ``do`` with the names set in a row.
 
-    Of an experiment some values may be missing, as where the target alone was measured.
+    Of an experiment some values may be missing, as where the target alone was measured, or all but
+    what was set, where it failed.
 
     Raises:
         DataError: the file is missing, empty, has duplicate columns or cells that are no numbers.
@@ -155,18 +156,12 @@ _MISSING = ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
 def _values(columns: Sequence[pd.Series], names: Sequence[str], mask: np.ndarray) -> np.ndarray:
     """The columns as float64 ``[n, n_vars]``; NaN where an experiment did not measure a value."""
     tried = mask.any(axis=1)
-    values = np.column_stack(
+    return np.column_stack(
         [
             _numbers(column, name, may_lack=tried & ~mask[:, i])
             for i, (column, name) in enumerate(zip(columns, names, strict=True))
         ]
     )
-    nothing = np.flatnonzero(tried & ~mask.all(axis=1) & (np.isnan(values) | mask).all(axis=1))
-    if nothing.size:
-        raise DataError(
-            f"row {int(nothing[0]) + 1} measures nothing but what was set; give at least the target"
-        )
-    return values
 
 
 def _numbers(column: pd.Series, name: str, may_lack: np.ndarray) -> np.ndarray:
