@@ -247,6 +247,30 @@ def test_an_experiment_that_failed_is_read_from_a_file(tmp_path: Path) -> None:
     second = suggest(path, "Y", method="exact")
     assert second.intervention != first
     assert second.intervention == suggest(rows, "Y", method="exact", failed=[first]).intervention
+    assert "1 of the experiments have no outcome: they count as failed" in second.warnings
+
+
+def test_columns_that_are_ignored_make_no_failures() -> None:
+    buffer = ExperienceBuffer(["A", "B", "Y"])
+    buffer.add_observations(np.random.default_rng(0).normal(size=(20, 3)))
+    buffer.add_intervention({"A": 1.0}, {"B": 0.3})
+    buffer.add_failure({"A": 2.0})
+    smaller = read_data(buffer, ignore=["B"])
+    assert (len(smaller), smaller.failed) == (20, ({"A": 2.0},))
+    buffer.add_failure({"B": 2.0})
+    with pytest.raises(DataError, match="'B' was set in an experiment that failed"):
+        read_data(buffer, ignore=["B"])
+
+
+def test_a_treatment_may_vary_where_the_target_alone_was_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(70, 5, 40)
+    rows = pd.DataFrame({"dose": 0.0, "weight": weight, "Y": weight + rng.normal(0, 2, 40)})
+    tried = [{"dose": x, "Y": 70 - 20 * x + y} for x in (1.0, 2.0) for y in rng.normal(0, 5, 4)]
+    path = tmp_path / "data.csv"
+    pd.concat([rows.assign(do=""), pd.DataFrame(tried).assign(do="dose")]).to_csv(path, index=False)
+    found = suggest(path, "Y", ranges={"dose": (0.0, 2.0)}, settable=["dose"], method="exact")
+    assert found.intervention["dose"] > 1.5
 
 
 @pytest.mark.parametrize("method", ["exact", "network"])

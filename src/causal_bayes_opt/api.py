@@ -78,7 +78,7 @@ def infer_parents(
         posterior = AcquisitionState.start(buffer, problem, surrogate, prior=prior).posterior
     else:
         posterior = _complete(surrogate, buffer, target, prior)
-    warnings = (*data_warnings(buffer), *posterior.warnings)
+    warnings = (*data_warnings(buffer), *_failures_told(buffer), *posterior.warnings)
     return posterior.with_metadata(warnings=warnings)
 
 
@@ -174,13 +174,22 @@ def decide(
     check_seed(seed)
     choose = policy_named(policy)
     key_state, key_policy = jax.random.split(jax.random.key(seed))
+    told = _failures_told(buffer)
     buffer = buffer.copy()
     for experiment in failed:
         buffer.add_failure(experiment)
     state = AcquisitionState.start(buffer, problem, surrogate, prior=prior, key=key_state)
     suggestion = choose(state, key_policy)
-    warnings = (*data_warnings(buffer), *suggestion.warnings)
+    warnings = (*data_warnings(buffer), *told, *suggestion.warnings)
     return replace(suggestion, warnings=warnings), state
+
+
+def _failures_told(buffer: ExperienceBuffer) -> tuple[str, ...]:
+    """Say that rows without any outcome are taken for failures: they may have been planned."""
+    n = len(buffer.failed)
+    if not n:
+        return ()
+    return (f"{n} of the experiments have no outcome: they count as failed",)
 
 
 def read_data(
@@ -273,8 +282,15 @@ def _without(buffer: ExperienceBuffer, ignored: tuple[str, ...]) -> ExperienceBu
             f"row {row + 1}: {variables[column]!r} was set there but its column is ignored; leave "
             "those rows out, or keep the column"
         )
+    for name in (name for done in buffer.failed for name in done if name in ignored):
+        raise DataError(
+            f"{name!r} was set in an experiment that failed but its column is ignored; leave that "
+            "experiment out, or keep the column"
+        )
     names = tuple(name for name in variables if name not in ignored)
-    smaller = ExperienceBuffer.from_table(Table(names, values[:, kept], mask[:, kept]))
+    smaller = Table(names, values[:, kept], mask[:, kept])
+    # What was measured in them is ignored: they did not fail.
+    left = ExperienceBuffer.from_table(smaller.without_outcome_but(smaller.failed))
     for experiment in buffer.failed:
-        smaller.add_failure(experiment)
-    return smaller
+        left.add_failure(experiment)
+    return left

@@ -322,17 +322,30 @@ def test_experiments_that_failed_survive_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("failed", "error", "message"),
     [
-        ({}, DataError, "an experiment must set at least one variable"),
+        ({}, DataError, "an experiment sets at least one variable, and never all of them"),
+        ({"a": 1, "y": 1}, DataError, "an experiment sets at least one variable, and never all of"),
+        ([1.0], DataError, "a row is [1.0]; expected a mapping from names to values"),
         ({"c": 1.0}, UnknownNameError, "unknown variable 'c' (known: 'a', 'y')"),
         ({"a": np.nan}, DataError, "an intervention sets 'a' to nan; a finite number is needed"),
     ],
 )
 def test_what_cannot_have_failed_is_refused(failed, error, message):
     buffer = ExperienceBuffer(["a", "y"])
-    assert message_of(error, buffer.add_failure, failed) == message
+    assert message_of(error, buffer.add_failure, failed).startswith(message)
     assert buffer.failed == ()
     with pytest.raises(DataError, match="belong to a state"):
         buffer.frozen().add_failure({"a": 1.0})
+    with pytest.raises(DataError, match="no names yet"):
+        ExperienceBuffer().add_failure({"a": 1.0})
+
+
+def test_what_measured_ignored_columns_alone_did_not_fail(tmp_path):
+    lines = "1,2,3,x,\n1,2,,,a\n1,,,y,a\n1,,,,a\n"
+    path = written(tmp_path, f"a,b,y,note,do\n{lines}")
+    buffer = ExperienceBuffer.from_csv(path, ignore=["b", "note"])
+    assert (len(buffer), buffer.failed) == (1, ({"a": 1.0},))
+    whole = ExperienceBuffer.from_csv(path, ignore=["note"])
+    assert (len(whole), whole.failed) == (2, ({"a": 1.0},))
 
 
 def test_arrays_may_lack_what_an_experiment_did_not_measure():

@@ -10,7 +10,7 @@ from causal_bayes_opt.acquisition.outcome import Candidates
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
 
-_MOST = 128  # kinds of experiments, those with most outcomes
+_MOST, _MOST_ALONE = 128, 1024  # kinds of experiments, those with most outcomes
 
 
 class Experiments(NamedTuple):
@@ -27,8 +27,8 @@ class Experiments(NamedTuple):
         """Outcomes of equal experiments are averaged; those that set the target are left out.
 
         To set nothing is one of them. Of very many kinds those with most outcomes are kept, among
-        equals the latest. With `alone`, only rows in which the target was measured and something
-        else was not.
+        equals the latest: 128, or with `alone` 1,024 of the rows in which the target was measured
+        and something else was not.
         """
         values, mask = buffer.all_rows()
         t = buffer.get_variable_names().index(target)
@@ -41,7 +41,7 @@ class Experiments(NamedTuple):
             rows, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
         total = np.bincount(kind.ravel(), weights=scaling.apply(values)[:, t], minlength=len(kinds))
-        kept = np.sort(np.lexsort((-first, -counts))[:_MOST])
+        kept = np.sort(np.lexsort((-first, -counts))[: _MOST_ALONE if alone else _MOST])
         d = len(scaling.means)
         candidates = Candidates.of_rows(kinds[kept, d:], kinds[kept, :d] > 0)
         return cls(candidates, total[kept] / counts[kept], counts[kept])

@@ -93,7 +93,7 @@ def seems_linear(
     if not passes_for_linear(buffer):
         return False
     names = tuple(buffer.get_variable_names())
-    values, mask = buffer.rows()
+    values, mask = buffer.all_rows()
     tried = np.flatnonzero(mask.any(axis=1))
     # A variable that only experiments vary is constant without them.
     late = tried[:0] if only_set(buffer) else tried[len(tried) // EVERY * EVERY :]
@@ -133,7 +133,7 @@ def _verdict(
     buffer = ExperienceBuffer.from_arrays(*rows, names)
     ranges = {name: (low, high) for name, (low, high) in within}
     evidence, node = standardised_evidence(buffer, ranges), names.index(target)
-    enough = _ENOUGH_TRIED if rows[1].any() else _ENOUGH_OBSERVED
+    enough = _ENOUGH_TRIED if buffer.rows()[1].any() else _ENOUGH_OBSERVED
     clear = log_odds_of_linear(Mechanism(node, causes), *evidence) >= enough
     if not clear or rival is None:
         return clear

@@ -218,27 +218,33 @@ class LinearOutcomeModel:
         chosen = [self.variables.index(name) for name in intervention]
         levels = np.array(list(intervention.values()), dtype=np.float64)
         unit = (levels - self.scaling.means[chosen]) / self.scaling.stds[chosen]
-        means, variances = self._held(t, chosen, unit)
-        return in_units(means, float(variances.mean()), self.scaling, t)
+        means, variances = self._held(t, chosen, unit[None])
+        return in_units(means[0], float(variances.mean()), self.scaling, t)
 
     def outcomes(self, target: str, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """What `means` gives, and the variance of one outcome, ``[n_candidates, n_members]``."""
         t, unit = self.variables.index(target), candidates.standardised(self.scaling)
-        found = [
-            self._held(t, columns[there].tolist(), levels[there])
-            for columns, there, levels in zip(*candidates[:2], unit, strict=True)
-        ]
-        means, variances = zip(*found, strict=True)
-        return np.array(means), np.array(variances)
+        means, variances = np.empty((2, len(unit), len(self.total)))
+        kinds, kind = _distinct(np.where(candidates.there, candidates.columns, -1))
+        for number, columns in enumerate(kinds):
+            own, there = kind == number, columns >= 0
+            means[own], variances[own] = self._held(t, columns[there].tolist(), unit[own][:, there])
+        return means, variances
 
     def _held(self, t: int, chosen: list[int], unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance ``[n_members]`` of one variable, some others held at levels."""
+        """Means ``[n, n_members]`` and variance ``[n_members]`` of one variable, others held.
+
+        Args:
+            t: the variable.
+            chosen: those that are held.
+            unit: at which levels ``[n, n_chosen]``.
+        """
         block = self.total[:, chosen][:, :, chosen]
         slopes = np.linalg.solve(block, self.total[:, chosen, t][..., None])[..., 0]
-        means = self.base[:, t] + (slopes * (unit - self.base[:, chosen])).sum(axis=1)
+        start = self.base[:, t] - (slopes * self.base[:, chosen]).sum(axis=1)
         paths = self.total[:, :, t] - np.einsum("mik,mk->mi", self.total[:, :, chosen], slopes)
         paths[:, chosen] = 0.0
-        return means, np.einsum("mi,mi->m", paths**2, self.noise)
+        return start + unit @ slopes.T, np.einsum("mi,mi->m", paths**2, self.noise)
 
 
 def in_units(

@@ -171,7 +171,10 @@ class ACBOPipeline:
         rows: list[Any] = [outcome]
         if isinstance(outcome, pd.DataFrame):
             _require_same(intervention, outcome)
-            rows = list(outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records"))
+            rows = [
+                {name: x for name, x in row.items() if name in (target, *intervention) or x == x}
+                for row in outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records")
+            ]
             if not rows:
                 raise DataError("the table has no rows: an experiment without outcome is not told")
         buffer = self._buffer.copy()

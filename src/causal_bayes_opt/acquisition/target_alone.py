@@ -10,7 +10,7 @@ over the systems (the ensemble Kalman filter). Both steps together are the bridg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import jax
@@ -26,14 +26,18 @@ from causal_bayes_opt.acquisition.outcome import (
 )
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.scaling import Scaling
+from causal_bayes_opt.errors import DataError
 from causal_bayes_opt.surrogate.posterior import ParentSet, ParentSetPosterior, entropy
 from causal_bayes_opt.surrogate.protocol import SystemPosterior
 
 _DRAWN = 8  # systems for each graph
-_FEWEST, _MOST = 256, 4096  # systems
-_ROOM = 1 << 18  # total effects of all systems
-_COUNT = 64  # systems that must count (Kong's effective number)
-_KEPT = 256  # members of an outcome model
+_FEWEST = 512  # systems
+_MOST = (4096, 16_384)  # systems; more where the first do not tell what outcomes say
+_ROOM = (1 << 18, 1 << 20)  # total effects of all systems, likewise
+_COUNT = 1 / 64  # of the systems must count (Kong's effective number), 64 at least
+_KEPT = 1 / 16  # of the systems become members of an outcome model, 256 at least
+_FARTHEST = 1e9  # standard deviations, of an outcome
+_USED = 0.5  # power below which a warning says so
 
 
 def were_told(buffer: ExperienceBuffer, target: str) -> bool:
@@ -44,9 +48,13 @@ def were_told(buffer: ExperienceBuffer, target: str) -> bool:
     return bool(alone.any())
 
 
-def n_graphs(n_vars: int) -> int:
-    """How many graphs to draw, so that enough systems of them agree with the outcomes."""
-    return int(np.clip(_ROOM // n_vars**2, _FEWEST, _MOST)) // _DRAWN
+def n_graphs(n_vars: int) -> list[int]:
+    """How many graphs to draw; more where systems of the first do not tell what outcomes say."""
+    systems = [
+        int(np.clip(room // n_vars**2, _FEWEST, most))
+        for room, most in zip(_ROOM, _MOST, strict=True)
+    ]
+    return [n // _DRAWN for n in sorted(set(systems))]
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,18 @@ class WeighedSystems:
     def draw(
         cls, buffer: ExperienceBuffer, graphs: np.ndarray, target: str, key: jax.Array
     ) -> WeighedSystems:
-        """Draw systems for graphs, bool ``[n_graphs, n_vars, n_vars]``, and weigh them."""
+        """Draw systems for graphs, bool ``[n_graphs, n_vars, n_vars]``, and weigh them.
+
+        Raises:
+            DataError: an outcome is out of all proportion to the observed rows.
+        """
         told = Experiments.of(buffer, target, Scaling.of(buffer), alone=True)
+        farthest = np.abs(told.means).max()
+        if not farthest <= _FARTHEST:
+            raise DataError(
+                f"an outcome of {target!r} lies {farthest:.3g} standard deviations from the "
+                f"observed mean; at most {_FARTHEST:g} are taken; check its units"
+            )
         model = LinearOutcomeModel.fit(buffer, graphs.repeat(_DRAWN, axis=0), key)
         expected, variances = model.outcomes(target, told.candidates)
         variances = variances / told.counts[:, None]
@@ -90,7 +108,8 @@ class WeighedSystems:
 
     def outcome_model(self, rng: np.random.Generator) -> OutcomeModel:
         """The systems as members alike, each as often as its weight says."""
-        steps = (np.arange(_KEPT) + rng.random()) / _KEPT
+        n = max(int(_KEPT * len(self.weights)), 256)
+        steps = (np.arange(n) + rng.random()) / n
         place = np.searchsorted(np.cumsum(self.weights), steps * self.weights.sum())
         kept = np.minimum(place, len(self.weights) - 1)
         model, told = self.model, self.told
@@ -104,10 +123,9 @@ class WeighedSystems:
         luck = rng.normal(size=expected.shape)
         luck = (luck - luck.mean(axis=1, keepdims=True)) * np.sqrt(left)[:, None]
         spread = expected - expected.mean(axis=1, keepdims=True)
-        covariance = spread @ spread.T / (_KEPT - 1) + np.diag(left)
+        covariance = spread @ spread.T / (n - 1) + np.diag(left)
         moved = np.linalg.solve(covariance, told.means[:, None] + luck - expected)
-        shared = spread.T @ moved / (_KEPT - 1)
-        return MovedOutcomeModel(model, np.eye(_KEPT) + shared - shared.mean(axis=0))
+        return MovedOutcomeModel(model, np.eye(n) + spread.T @ moved / (n - 1))
 
 
 @dataclass(frozen=True)
@@ -153,38 +171,63 @@ class MovedOutcomeModel:
 
 
 def reweighed(
-    posteriors: Mapping[str, ParentSetPosterior], graphs: np.ndarray, weights: np.ndarray
+    posteriors: Mapping[str, ParentSetPosterior],
+    graphs: np.ndarray,
+    weights: np.ndarray,
+    power: float = 1.0,
 ) -> SystemPosterior:
-    """Posteriors of all variables, whose graphs were drawn from them, by the graphs' weights.
+    """Posteriors of all variables by the weights of the graphs that were drawn from them.
 
-    A set gains by the mean weight of the graphs that hold it, one graph of weight 1 added; a set in
-    none of the graphs stays as probable as it was.
+    A set gains by the mean weight of the graphs that hold it, one graph of weight 1 added. A set
+    that was not drawn loses like those of its members' edges that loses most.
 
     Args:
         posteriors: before.
         graphs: bool ``[n_graphs, n_vars, n_vars]``.
-        weights: 1 on average ``[n_graphs]``.
+        weights: of these graphs, 1 on average ``[n_graphs]``.
+        power: of the likelihood that gave them; far below 1, a warning says so.
     """
-    names = tuple(posteriors)
+    names, warnings = tuple(posteriors), list[str]()
+    if power < _USED:
+        warnings.append(
+            "outcomes of the target alone say more of the causes than was taken from them "
+            f"(likelihood to the power {power:.2g})"
+        )
 
     def make(name: str) -> ParentSetPosterior:
-        sums: dict[ParentSet, float] = {}
-        held: dict[ParentSet, int] = {}
-        for own, weight in zip(graphs[:, :, names.index(name)], weights.tolist(), strict=True):
-            parents = frozenset(names[i] for i in np.flatnonzero(own))
-            sums[parents] = sums.get(parents, 0.0) + weight
-            held[parents] = held.get(parents, 0) + 1
-        return _by_factors(posteriors[name], {s: (sums[s] + 1.0) / (held[s] + 1.0) for s in sums})
+        drawn = graphs[:, :, names.index(name)]
+        sets, of_graph = np.unique(drawn, axis=0, return_inverse=True)
+        factors = _gains(np.bincount(of_graph.ravel(), weights), np.bincount(of_graph.ravel()))
+        edges = _gains(weights @ drawn, drawn.sum(axis=0))
+        of_edge: dict[str, float] = dict(zip(names, np.minimum(edges, 1.0).tolist(), strict=True))
+        of_set: dict[ParentSet, float] = {
+            frozenset(names[i] for i in np.flatnonzero(own)): factor
+            for own, factor in zip(sets, factors.tolist(), strict=True)
+        }
+
+        def gain(parents: ParentSet) -> float:
+            if parents in of_set:
+                return of_set[parents]
+            return min((of_edge[parent] for parent in parents), default=1.0)
+
+        before = posteriors[name]
+        after = _by_factors(before, gain)
+        return after.with_metadata(warnings=(*before.warnings, *warnings), power=power)
 
     return SystemPosterior(names, make)
 
 
+def _gains(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean weights, one of 1 added to each."""
+    return np.asarray((sums + 1.0) / (counts + 1.0))
+
+
 def _by_factors(
-    before: ParentSetPosterior, factors: Mapping[ParentSet, float]
+    before: ParentSetPosterior, gain: Callable[[ParentSet], float]
 ) -> ParentSetPosterior:
     """A posterior with the probabilities of its listed sets times factors, normalised."""
     listed = dict(before.posterior_probs)
-    raised = {parents: p * factors.get(parents, 1.0) for parents, p in listed.items()}
+    raised = {parents: p * gain(parents) for parents, p in listed.items()}
     scale = 1.0 / (sum(raised.values()) + before.mass_left_out)
     probs = {parents: p * scale for parents, p in raised.items()}
     marginals = {}
@@ -207,6 +250,7 @@ def _by_factors(
 
 def _enough(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights ``[n]`` by the largest power at which enough of them count, and that power."""
+    enough = max(_COUNT * len(log_likelihood), 64.0)
 
     def by(power: float) -> np.ndarray:
         weights = np.exp(power * (log_likelihood - log_likelihood.max()))
@@ -215,10 +259,10 @@ def _enough(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
     def counting(power: float) -> float:
         return 1.0 / float((by(power) ** 2).sum())
 
-    if counting(1.0) >= _COUNT:
+    if counting(1.0) >= enough:
         return by(1.0), 1.0
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if counting(middle) >= _COUNT else (low, middle)
+        low, high = (middle, high) if counting(middle) >= enough else (low, middle)
     return by(low), low

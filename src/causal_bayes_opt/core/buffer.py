@@ -119,11 +119,13 @@ class ExperienceBuffer:
             UnknownNameError: a name is not among the variables.
         """
         self._require_growing()
-        if len(intervention) == 0:
-            raise DataError("an experiment must set at least one variable")
+        if self._variables is None:
+            raise DataError("the variables have no names yet; add an observation first")
+        for name in _names_of(intervention):
+            check_name(name, self._variables, "variable")
         done = {str(name): value for name, value in intervention.items()}
-        for name in done:
-            check_name(name, self._variables or tuple(done), "variable")
+        if not 0 < len(done) < len(self._variables):
+            raise DataError("an experiment sets at least one variable, and never all of them")
         self._failed = (*self._failed, make_intervention(done))
 
     def _width(self, column: int) -> float:
@@ -303,7 +305,7 @@ class ExperienceBuffer:
             )
         order = [rows.variables.index(name) for name in names]
         values, mask = rows.values[:, order], rows.mask[:, order]
-        failed = mask.any(axis=1) & (mask | np.isnan(values)).all(axis=1) & ~mask.all(axis=1)
+        failed = rows.failed
         self._append(names, values[~failed], mask[~failed])
         for level, was_set in zip(values[failed], mask[failed], strict=True):
             self.add_failure({names[i]: level[i] for i in np.flatnonzero(was_set)})

@@ -23,7 +23,7 @@ def only_set(buffer: ExperienceBuffer) -> tuple[str, ...]:
 
 
 def _only_set(buffer: ExperienceBuffer) -> tuple[str, ...]:
-    values, mask = buffer.rows()
+    values, mask = buffer.all_rows()
     observed, names = values[~mask.any(axis=1)], buffer.get_variable_names()
     if len(observed) < 2:
         return ()
@@ -108,5 +108,5 @@ class Scaling:
 
 
 def _scaling(buffer: ExperienceBuffer) -> Scaling:
-    values, mask = buffer.rows()
+    values, mask = buffer.all_rows()  # what was set is known, whatever was measured
     return Scaling.of_rows(values, buffer.get_variable_names(), mask)

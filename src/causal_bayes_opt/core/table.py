@@ -28,6 +28,20 @@ class Table:
     values: np.ndarray
     mask: np.ndarray
 
+    @property
+    def failed(self) -> np.ndarray:
+        """The experiments of which nothing was measured, bool ``[n]``."""
+        tried = self.mask.any(axis=1) & ~self.mask.all(axis=1)
+        return np.asarray(tried & (self.mask | np.isnan(self.values)).all(axis=1))
+
+    def without_outcome_but(self, elsewhere: np.ndarray) -> Table:
+        """Leave out experiments of which nothing was measured but what was ignored, bool ``[n]``.
+
+        They did not fail, and say nothing.
+        """
+        kept = ~(self.failed & elsewhere)
+        return Table(self.variables, self.values[kept], self.mask[kept])
+
 
 def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
     """Read a data file: one column a variable, and optionally ``do`` with the names set in a row.
@@ -84,7 +98,11 @@ def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:
         mask = _mask(frame[DO_COLUMN], variables, ignored)
     else:
         mask = np.zeros((len(frame), len(variables)), dtype=bool)
-    return Table(variables, _values([frame[name] for name in variables], variables, mask), mask)
+    values = _values([frame[name] for name in variables], variables, mask)
+    measured = np.zeros(len(frame), dtype=bool)
+    for name in ignored - {DO_COLUMN}:
+        measured |= ~_lacks(frame[name])
+    return Table(variables, values, mask).without_outcome_but(measured)
 
 
 def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str] | None) -> Table:
@@ -153,6 +171,11 @@ def _refuse_separator(variables: Sequence[str]) -> None:
 _MISSING = ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
 
 
+def _lacks(column: pd.Series) -> np.ndarray:
+    """Which cells hold nothing, bool ``[n]``."""
+    return np.array([str(cell).strip() in _MISSING for cell in column], dtype=bool)
+
+
 def _values(columns: Sequence[pd.Series], names: Sequence[str], mask: np.ndarray) -> np.ndarray:
     """The columns as float64 ``[n, n_vars]``; NaN where an experiment did not measure a value."""
     tried = mask.any(axis=1)
@@ -174,7 +197,7 @@ def _numbers(column: pd.Series, name: str, may_lack: np.ndarray) -> np.ndarray:
         parsed = pd.to_numeric(column.astype(str), errors="coerce")
     numbers = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers))
-    missing = np.array([str(column.iloc[row]).strip() in _MISSING for row in bad], dtype=bool)
+    missing = _lacks(column.iloc[bad])
     allowed = missing & may_lack[bad]
     bad, missing = bad[~allowed], missing[~allowed]
     if bad.size:
