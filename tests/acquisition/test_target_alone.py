@@ -43,9 +43,9 @@ def told(seed, rows=40, times=1):
 def weighed(buffer, seed=0):
     key = jax.random.key(seed)
     posteriors = exact_posterior.posteriors(buffer, prior=APART)
-    graphs = posteriors.draw_graphs(key, n_graphs(len(NAMES))[0])
+    graphs = posteriors.draw_graphs(key, n_graphs(len(NAMES)))
     systems = WeighedSystems.draw(buffer, graphs, "Y", key)
-    return systems, reweighed(posteriors, graphs, systems.of_graphs())
+    return systems, reweighed(posteriors, graphs, systems.of_graphs)
 
 
 def test_posteriors_are_those_of_whole_rows_where_what_is_lacking_says_nothing():

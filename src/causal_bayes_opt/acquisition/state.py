@@ -126,16 +126,13 @@ class AcquisitionState:
         key: jax.Array,
     ) -> AcquisitionState:
         """With what experiments say that measured the target alone."""
-        names = problem.variables
-        for n in n_graphs(len(names)):
-            if posteriors.draw_graphs is not None:
-                graphs = posteriors.draw_graphs(key, n)
-            else:
-                graphs = sample_graphs(posteriors, names, n, key)
-            systems = WeighedSystems.draw(buffer, graphs, problem.target, keys.numbered(key, 1))
-            if systems.power == 1.0:
-                break
-        after = reweighed(posteriors, graphs, systems.of_graphs(), systems.power)
+        names, n = problem.variables, n_graphs(len(problem.variables))
+        if posteriors.draw_graphs is not None:
+            graphs = posteriors.draw_graphs(key, n)
+        else:
+            graphs = sample_graphs(posteriors, names, n, key)
+        systems = WeighedSystems.draw(buffer, graphs, problem.target, keys.numbered(key, 1))
+        after = reweighed(posteriors, graphs, systems.of_graphs, systems.power_of_graphs)
         kept = graphs[:N_GRAPHS]
         return cls(buffer, problem, after, step, kept, True, buffer.failed, systems)
 

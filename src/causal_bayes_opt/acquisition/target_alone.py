@@ -30,11 +30,11 @@ from causal_bayes_opt.errors import DataError
 from causal_bayes_opt.surrogate.posterior import ParentSet, ParentSetPosterior, entropy
 from causal_bayes_opt.surrogate.protocol import SystemPosterior
 
-_DRAWN = 8  # systems for each graph
-_FEWEST = 512  # systems
-_MOST = (4096, 16_384)  # systems; more where the first do not tell what outcomes say
-_ROOM = (1 << 18, 1 << 20)  # total effects of all systems, likewise
+_DRAWN = (8, 32)  # systems for each graph; more where the first do not tell what outcomes say
+_FEWEST, _MOST = 64, 512  # graphs
+_ROOM = 1 << 15  # edges of all graphs
 _COUNT = 1 / 64  # of the systems must count (Kong's effective number), 64 at least
+_GRAPHS = 8.0  # that must count
 _KEPT = 1 / 16  # of the systems become members of an outcome model, 256 at least
 _FARTHEST = 1e9  # standard deviations, of an outcome
 _USED = 0.5  # power below which a warning says so
@@ -48,13 +48,9 @@ def were_told(buffer: ExperienceBuffer, target: str) -> bool:
     return bool(alone.any())
 
 
-def n_graphs(n_vars: int) -> list[int]:
-    """How many graphs to draw; more where systems of the first do not tell what outcomes say."""
-    systems = [
-        int(np.clip(room // n_vars**2, _FEWEST, most))
-        for room, most in zip(_ROOM, _MOST, strict=True)
-    ]
-    return [n // _DRAWN for n in sorted(set(systems))]
+def n_graphs(n_vars: int) -> int:
+    """How many graphs to draw."""
+    return int(np.clip(_ROOM // n_vars**2, _FEWEST, _MOST))
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,9 @@ class WeighedSystems:
         variances: of its average outcome there, likewise.
         weights: of the systems, by the outcomes' likelihood to the power ``[n_members]``.
         power: 1 where enough systems count by the likelihood itself; else below.
+        of_graphs: weights of the graphs, 1 on average ``[n_graphs]``: sums of the systems' at power
+            1; else by their evidence, for which outcomes of a graph's systems are taken for normal.
+        power_of_graphs: of that evidence, likewise.
     """
 
     model: LinearOutcomeModel
@@ -76,6 +75,8 @@ class WeighedSystems:
     variances: np.ndarray
     weights: np.ndarray
     power: float
+    of_graphs: np.ndarray
+    power_of_graphs: float
 
     @classmethod
     def draw(
@@ -93,18 +94,21 @@ class WeighedSystems:
                 f"an outcome of {target!r} lies {farthest:.3g} standard deviations from the "
                 f"observed mean; at most {_FARTHEST:g} are taken; check its units"
             )
-        model = LinearOutcomeModel.fit(buffer, graphs.repeat(_DRAWN, axis=0), key)
-        expected, variances = model.outcomes(target, told.candidates)
-        variances = variances / told.counts[:, None]
-        surprise = (told.means[:, None] - expected) ** 2 / variances
-        log_likelihood = -0.5 * (surprise + np.log(variances)).sum(axis=0)
-        weights, power = _enough(log_likelihood)
-        return cls(model, told, expected, variances, weights, power)
-
-    def of_graphs(self) -> np.ndarray:
-        """Weights of the graphs, 1 on average ``[n_graphs]``."""
-        by_graph = self.weights.reshape(-1, _DRAWN).sum(axis=1)
-        return np.asarray(by_graph * len(by_graph))
+        for each in _DRAWN:
+            model = LinearOutcomeModel.fit(buffer, graphs.repeat(each, axis=0), key)
+            expected, variances = model.outcomes(target, told.candidates)
+            variances = variances / told.counts[:, None]
+            surprise = (told.means[:, None] - expected) ** 2 / variances
+            log_likelihood = -0.5 * (surprise + np.log(variances)).sum(axis=0)
+            weights, power = _enough(log_likelihood, max(_COUNT * len(log_likelihood), 64.0))
+            if power == 1.0:
+                break
+        of_graphs, least = weights.reshape(len(graphs), each).sum(axis=1), 1.0
+        if power < 1.0:
+            evidence = _log_evidence(told.means, expected, variances, each)
+            of_graphs, least = _enough(evidence, _GRAPHS)
+        of_graphs = of_graphs * len(graphs)
+        return cls(model, told, expected, variances, weights, power, of_graphs, least)
 
     def outcome_model(self, rng: np.random.Generator) -> OutcomeModel:
         """The systems as members alike, each as often as its weight says."""
@@ -248,9 +252,33 @@ def _by_factors(
     )
 
 
-def _enough(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights ``[n]`` by the largest power at which enough of them count, and that power."""
-    enough = max(_COUNT * len(log_likelihood), 64.0)
+def _log_evidence(
+    told: np.ndarray, expected: np.ndarray, variances: np.ndarray, each: int
+) -> np.ndarray:
+    """Log-density of outcomes ``[n]`` under each graph, without its constant ``[n_graphs]``.
+
+    Normal, with mean and covariance over the graph's systems; by the matrix inversion lemma.
+
+    Args:
+        told: outcomes ``[n]``.
+        expected: of all systems ``[n, n_graphs * each]``.
+        variances: of the outcomes, likewise.
+        each: systems a graph, side by side.
+    """
+    n = len(told)
+    means, within = (np.moveaxis(a.reshape(n, -1, each), 0, 1) for a in (expected, variances))
+    noise, centre = within.mean(axis=2), means.mean(axis=2)  # [n_graphs, n]
+    spread = (means - centre[..., None]) / np.sqrt((each - 1) * noise)[..., None]
+    error = (told - centre) / np.sqrt(noise)
+    inner = np.eye(each) + np.swapaxes(spread, 1, 2) @ spread
+    shared = (np.swapaxes(spread, 1, 2) @ error[..., None])[..., 0]
+    explained = (shared * np.linalg.solve(inner, shared[..., None])[..., 0]).sum(axis=1)
+    log_det = np.log(noise).sum(axis=1) + np.linalg.slogdet(inner)[1]
+    return np.asarray(-0.5 * ((error**2).sum(axis=1) - explained + log_det))
+
+
+def _enough(log_likelihood: np.ndarray, enough: float) -> tuple[np.ndarray, float]:
+    """Weights ``[n]`` by the largest power at which so many of them count, and that power."""
 
     def by(power: float) -> np.ndarray:
         weights = np.exp(power * (log_likelihood - log_likelihood.max()))
