@@ -5,12 +5,18 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from causal_bayes_opt.acquisition.outcome import Candidates, LinearOutcomeModel
 from causal_bayes_opt.acquisition.pipeline import ACBOPipeline, SurrogateUpdate
 from causal_bayes_opt.acquisition.policy import expected_improvement
 from causal_bayes_opt.acquisition.state import N_GRAPHS, AcquisitionState
-from causal_bayes_opt.acquisition.target_alone import WeighedSystems, n_graphs, reweighed
+from causal_bayes_opt.acquisition.target_alone import (
+    WeighedSystems,
+    _log_evidence,
+    n_graphs,
+    reweighed,
+)
 from causal_bayes_opt.api import infer_parents
 from causal_bayes_opt.core.buffer import ExperienceBuffer
 from causal_bayes_opt.core.intervention import Problem
@@ -96,6 +102,36 @@ def test_many_outcomes_are_believed_and_expectations_stay_linear():
     assert spread == pytest.approx(high.std() * unit.stds[t])
     truth = LinearOutcomeModel.of_system(SYSTEM).predict("Y", {"A": 2.0})[2]
     assert one == pytest.approx(truth, rel=0.3)
+
+
+def test_evidence_of_graphs_is_the_normal_density_over_their_systems():
+    rng = np.random.default_rng(0)
+    told, each = rng.normal(size=5), 12
+    expected, variances = rng.normal(size=(5, 3 * each)), rng.gamma(2.0, size=(5, 3 * each))
+    found = _log_evidence(told, expected, variances, each)
+    for number in range(3):
+        own = slice(number * each, (number + 1) * each)
+        covariance = np.cov(expected[:, own]) + np.diag(variances[:, own].mean(axis=1))
+        density = multivariate_normal(expected[:, own].mean(axis=1), covariance).logpdf(told)
+        assert found[number] == pytest.approx(density + 2.5 * np.log(2 * np.pi))
+
+
+def test_graphs_are_told_apart_where_no_single_system_agrees():
+    """A treatment that only experiments vary moves Y by eight deviations, by way of W or not."""
+    rng = np.random.default_rng(0)
+    buffer = ExperienceBuffer(["T", "W", "Y"])
+    w = rng.normal(size=40)
+    buffer.add_observations(np.stack([0 * w, w, w + 0.4 * rng.normal(size=40)], axis=1))
+    for level in (1.0, 2.0):
+        for noise in rng.normal(size=4):
+            buffer.add_intervention({"T": level}, {"Y": -4.0 * level + noise})
+    state = AcquisitionState.start(buffer, Problem(("T", "W", "Y"), "Y"), exact_posterior)
+    assert state.systems is not None
+    assert state.systems.power < 0.5
+    # It acts on Y, or on W and W on Y.
+    assert state.posterior.probability([]) < 0.05
+    before = exact_posterior(buffer, "Y").marginals["T"]
+    assert state.posterior.marginals["T"] > before + 0.2
 
 
 def test_graphs_of_equal_weight_leave_posteriors_as_they_are():
