@@ -5,7 +5,9 @@ the other variables were not measured follows from systems drawn given the compl
 each of them makes the outcome. Systems are weighed by that (importance sampling), to a power at
 which enough of them count; what the outcomes say beyond that power moves them all by regression
 over the systems (the ensemble Kalman filter). Both steps together are the bridge of Frei and Künsch
-(Biometrika 100, 2013), here with the weights first, as outcomes tell graphs apart.
+(Biometrika 100, 2013), here with the weights first, as outcomes tell graphs apart. Posteriors over
+causes follow the graphs: by the weights of their systems, or, where a power was needed, by their
+evidence.
 """
 
 from __future__ import annotations
