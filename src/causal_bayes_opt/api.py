@@ -289,8 +289,8 @@ def _without(buffer: ExperienceBuffer, ignored: tuple[str, ...]) -> ExperienceBu
         )
     names = tuple(name for name in variables if name not in ignored)
     smaller = Table(names, values[:, kept], mask[:, kept])
-    # What was measured in them is ignored: they did not fail.
-    left = ExperienceBuffer.from_table(smaller.without_outcome_but(smaller.failed))
+    # Rows of which nothing is left: what was measured in them is ignored, but they did not fail.
+    left = ExperienceBuffer.from_table(smaller.without(smaller.failed))
     for experiment in buffer.failed:
         left.add_failure(experiment)
     return left

@@ -3,6 +3,7 @@
 import pickle
 
 import jax
+import pandas as pd
 import pytest
 
 from causal_bayes_opt.acquisition.baselines import random_choice
@@ -160,6 +161,17 @@ def test_rows_that_lack_values_are_told_with_the_next_suggestion():
         "1 of 81 rows lack a value: of these, outcomes of the target alone count, and for its "
         "causes only where mechanisms are linear"
     )
+
+
+def test_a_table_may_lack_what_was_not_measured():
+    told = pd.DataFrame({"A": [0.5, 0.5], "B": pd.array([0.1, None], dtype="Float64"), "Y": 1.0})
+    study = pipeline()
+    study.tell({"A": 0.5}, told)
+    assert (len(study.state.buffer), len(study.state.buffer.rows()[0])) == (82, 81)
+    for lacks in ("A", "Y"):
+        with pytest.raises(DataError, match=f"'{lacks}' is"):
+            study.tell({"A": 0.5}, told.assign(**{lacks: float("nan")}))
+    assert study.state.step == 2
 
 
 def test_rows_of_any_kind_are_taken_and_nothing_is_dropped():

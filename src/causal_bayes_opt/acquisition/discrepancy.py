@@ -16,10 +16,9 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
 from causal_bayes_opt.acquisition.experiments import Experiments
-from causal_bayes_opt.acquisition.outcome import Candidates, OutcomeModel, in_units
+from causal_bayes_opt.acquisition.outcome import Candidates, OnModel, OutcomeModel, in_units
 from causal_bayes_opt.acquisition.smooth_outcome import SmoothOutcomeModel
 from causal_bayes_opt.core.buffer import ExperienceBuffer
-from causal_bayes_opt.core.scaling import Scaling
 
 _LENGTH = 0.25  # of a range, over which the difference stays alike
 _SHARED = 0.3  # correlation of a variable set with the same variable not set, or set far away
@@ -70,7 +69,7 @@ def corrected(
 
 
 @dataclass(frozen=True)
-class CorrectedOutcomeModel:
+class CorrectedOutcomeModel(OnModel):
     """An outcome model with the difference that experiments have shown.
 
     Attributes:
@@ -91,21 +90,6 @@ class CorrectedOutcomeModel:
     weights: np.ndarray
     deviation: float
     normals: np.ndarray
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The names, in order."""
-        return self.model.variables
-
-    @property
-    def scaling(self) -> Scaling:
-        """What is between the user's units and standardised ones."""
-        return self.model.scaling
-
-    @property
-    def corners_suffice(self) -> bool:
-        """False: an optimum may lie anywhere in a range."""
-        return False
 
     def means(self, target: str, candidates: Candidates) -> np.ndarray:
         """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""

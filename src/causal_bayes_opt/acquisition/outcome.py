@@ -107,6 +107,31 @@ class OutcomeModel(Protocol):
         ...
 
 
+class OnModel:
+    """What an outcome model that stands on another has from it.
+
+    Attributes:
+        model: the other.
+    """
+
+    model: OutcomeModel
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return self.model.variables
+
+    @property
+    def scaling(self) -> Scaling:
+        """What is between the user's units and standardised ones."""
+        return self.model.scaling
+
+    @property
+    def corners_suffice(self) -> bool:
+        """Whether expected outcomes are linear in the values set: as they are in the other."""
+        return self.model.corners_suffice
+
+
 @dataclass(frozen=True)
 class LinearOutcomeModel:
     """Linear systems ``[n_members]`` in standardised units.

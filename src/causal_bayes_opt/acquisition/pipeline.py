@@ -172,7 +172,7 @@ class ACBOPipeline:
         if isinstance(outcome, pd.DataFrame):
             _require_same(intervention, outcome)
             rows = [
-                {name: x for name, x in row.items() if name in (target, *intervention) or x == x}
+                {v: x for v, x in row.items() if v in (target, *intervention) or not pd.isna(x)}
                 for row in outcome.drop(columns=DO_COLUMN, errors="ignore").to_dict("records")
             ]
             if not rows:

@@ -23,6 +23,7 @@ from causal_bayes_opt.acquisition.experiments import Experiments
 from causal_bayes_opt.acquisition.outcome import (
     Candidates,
     LinearOutcomeModel,
+    OnModel,
     OutcomeModel,
     in_units,
 )
@@ -135,7 +136,7 @@ class WeighedSystems:
 
 
 @dataclass(frozen=True)
-class MovedOutcomeModel:
+class MovedOutcomeModel(OnModel):
     """Members that regression over all of them has moved towards outcomes.
 
     A member's expected outcome is a sum of those of all, which for what has been tried is near to
@@ -148,21 +149,6 @@ class MovedOutcomeModel:
 
     model: LinearOutcomeModel
     shares: np.ndarray
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The names, in order."""
-        return self.model.variables
-
-    @property
-    def scaling(self) -> Scaling:
-        """What is between the user's units and standardised ones."""
-        return self.model.scaling
-
-    @property
-    def corners_suffice(self) -> bool:
-        """True: expected outcomes are linear in the values set."""
-        return True
 
     def means(self, target: str, candidates: Candidates) -> np.ndarray:
         """Expected outcomes ``[n_candidates, n_members]``, in standardised units of the target."""

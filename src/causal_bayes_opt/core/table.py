@@ -15,6 +15,7 @@ from causal_bayes_opt.errors import DataError, UnknownNameError, nearest
 
 DO_COLUMN = "do"
 SEPARATOR = ";"
+_MISSING = ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,9 @@ class Table:
         tried = self.mask.any(axis=1) & ~self.mask.all(axis=1)
         return np.asarray(tried & (self.mask | np.isnan(self.values)).all(axis=1))
 
-    def without_outcome_but(self, elsewhere: np.ndarray) -> Table:
-        """Leave out experiments of which nothing was measured but what was ignored, bool ``[n]``.
-
-        They did not fail, and say nothing.
-        """
-        kept = ~(self.failed & elsewhere)
-        return Table(self.variables, self.values[kept], self.mask[kept])
+    def without(self, some: np.ndarray) -> Table:
+        """The other rows; bool ``[n]``."""
+        return Table(self.variables, self.values[~some], self.mask[~some])
 
 
 def read_csv(path: str | Path, ignore: Iterable[str] = ()) -> Table:
@@ -102,7 +99,9 @@ def from_frame(frame: pd.DataFrame, ignore: Iterable[str] = ()) -> Table:
     measured = np.zeros(len(frame), dtype=bool)
     for name in ignored - {DO_COLUMN}:
         measured |= ~_lacks(frame[name])
-    return Table(variables, values, mask).without_outcome_but(measured)
+    # What measured ignored columns alone did not fail, and says nothing.
+    table = Table(variables, values, mask)
+    return table.without(table.failed & measured)
 
 
 def from_arrays(values: np.ndarray, mask: np.ndarray | None, names: Sequence[str] | None) -> Table:
@@ -166,9 +165,6 @@ def _refuse_separator(variables: Sequence[str]) -> None:
                 f"column {name!r} has {SEPARATOR!r} in its name, which stands between the names in "
                 "the column 'do'; rename it, or, where it is several columns, put commas between"
             )
-
-
-_MISSING = ("", "None", "nan", "NaN", "NaT", "NA", "<NA>")
 
 
 def _lacks(column: pd.Series) -> np.ndarray:
